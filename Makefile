@@ -1,0 +1,46 @@
+# Two commands are all a new user needs: `make demo` and `make test`. Both prepare this folder by themselves.
+.PHONY: demo test check bench lock clean help
+PY := .venv/bin/python
+ARGS ?=
+
+help:
+	@echo "make demo    a small city quarter on this machine   (ARGS=\"--seconds 30 --outage 10 --json\")"
+	@echo "make test    the whole test suite                   (ARGS=\"-k store\")"
+	@echo "make check   lint and types"
+	@echo "make bench   measure against others, writes bench/RESULTS.md   (ARGS=\"--quick\")"
+	@echo "make lock    renew the locked requirements"
+
+demo: .venv/.demo
+	@$(PY) -m gateway demo $(ARGS)
+
+test: .venv/.dev .venv/.tools
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: .venv/.dev
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+bench: .venv/.dev .venv/.tools
+	@$(PY) bench/run.py $(ARGS)
+
+lock: .venv/.dev
+	@$(PY) .ci/lock.py
+
+clean:
+	rm -rf .venv .bench .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+
+.venv/.python:
+	@sh .ci/venv
+
+.venv/.demo: .venv/.python requirements.lock pyproject.toml
+	@test -e .venv/.dev || sh .ci/install requirements.lock
+	@touch $@
+
+.venv/.dev: .venv/.python requirements-dev.lock pyproject.toml
+	@sh .ci/install requirements-dev.lock
+	@touch $@
+
+.venv/.tools: .ci/tools
+	@sh .ci/tools
+	@touch $@
