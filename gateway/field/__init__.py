@@ -1,0 +1,1 @@
+"""Southbound: links, schedule and pollers. One task per bus; nobody else ever touches its port."""
