@@ -1,0 +1,1 @@
+"""Modbus: RTU, TCP and ASCII framing, the read planner and the driver. Only `pdu` imports pymodbus."""

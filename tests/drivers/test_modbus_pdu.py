@@ -1,0 +1,90 @@
+"""The worked examples of the Modbus Application Protocol 1.1b3, section 6, and pymodbus' server side as a peer."""
+
+from __future__ import annotations
+
+import pytest
+from pymodbus.pdu import DecodePDU
+
+from drivers.base import BadFrame
+from drivers.modbus import pdu
+from drivers.modbus.adu import Reply
+from drivers.modbus.register import Register
+from drivers.modbus.values import decode, reader
+
+
+@pytest.mark.parametrize(
+    ("table", "first", "count", "request_", "reply"),
+    [
+        ("coil", 19, 19, "01 00 13 00 13", "01 03 CD 6B 05"),
+        ("discrete", 196, 22, "02 00 C4 00 16", "02 03 AC DB 35"),
+        ("holding", 107, 3, "03 00 6B 00 03", "03 06 02 2B 00 00 00 64"),
+        ("input", 8, 1, "04 00 08 00 01", "04 02 00 0A"),
+    ],
+)
+def test_reads(table, first, count, request_, reply):
+    request = pdu.read(table, first, count)
+    assert request == bytes.fromhex(request_)
+    expected = pdu.read_reply(table, request)
+    data = bytes.fromhex(reply)
+    assert data.startswith(expected.head)
+    assert len(data) == expected.size
+
+
+def test_the_values_in_the_examples():
+    coils = bytes.fromhex("01 03 CD 6B 05")
+    assert [reader(Register("coil", at), 19, 2)(coils) for at in range(19, 27)] == [
+        *(True, False, True, True),
+        *(False, False, True, True),
+    ]
+    assert reader(Register("coil", 37), 19, 2)(coils) is True
+    assert decode(Register("holding", 107), bytes.fromhex("02 2B")) == 555
+    assert decode(Register("input", 8), bytes.fromhex("00 0A")) == 10
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected", "reply"),
+    [
+        (pdu.write_coil(172, True), "05 00 AC FF 00", "05 00 AC FF 00"),
+        (pdu.write_coil(172, False), "05 00 AC 00 00", "05 00 AC 00 00"),
+        (pdu.write_register(1, b"\0\3"), "06 00 01 00 03", "06 00 01 00 03"),
+        (
+            pdu.write_coils(19, [bit == "1" for bit in "1011001110"]),
+            "0F 00 13 00 0A 02 CD 01",
+            "0F 00 13 00 0A",
+        ),
+        (pdu.write_registers(1, b"\0\x0a\1\2"), "10 00 01 00 02 04 00 0A 01 02", "10 00 01 00 02"),
+    ],
+)
+def test_writes(request_, expected, reply):
+    assert request_ == bytes.fromhex(expected)
+    assert pdu.write_reply(request_) == Reply(bytes.fromhex(reply), 5)
+
+
+def test_more_registers_than_one_request_takes():
+    with pytest.raises(ValueError, match="124 registers cannot be written at once: the most is 123"):
+        pdu.write_registers(0, bytes(248))
+
+
+def test_exceptions():
+    assert pdu.exception(bytes.fromhex("81 02")) == 2
+    assert pdu.exception(bytes.fromhex("01 01 00")) is None
+    with pytest.raises(BadFrame, match="without a code"):
+        pdu.exception(b"\x81")
+
+
+def test_a_refusal_says_what_and_why():
+    error = pdu.refused("unit 5: FC4 input 0", 2)
+    assert error.code == 2
+    assert "unit 5: FC4 input 0" in str(error)
+    assert "no such register" in str(error)
+    assert "manual" in str(pdu.refused("x", 77))
+
+
+def test_the_peer_understands_what_is_asked():
+    server = DecodePDU(is_server=True)
+    asked = server.decode(pdu.write_registers(7, bytes.fromhex("0001FFFF")))
+    assert (asked.address, asked.registers) == (7, [1, 65535])
+    asked = server.decode(pdu.write_coils(7, [True, False, True]))
+    assert (asked.address, list(asked.bits)) == (7, [True, False, True])
+    asked = server.decode(pdu.read("input", 9, 4))
+    assert (asked.function_code, asked.address, asked.count) == (4, 9, 4)
