@@ -1,0 +1,352 @@
+"""The tables of the site file: what may stand in it, and what each value may be. What holds across them is in rules."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from gateway.settings.quantities import (
+    AbsolutePath,
+    Broker,
+    GatewayId,
+    KeepSize,
+    Linger,
+    Minutes,
+    Name,
+    Period,
+    Prefix,
+    StoreSize,
+    Timeout,
+    Words,
+    Wrong,
+    show,
+)
+
+BAUDS = (1200, 2400, 4800, 9600, 14400, 19200, 28800, 38400, 57600, 76800, 115200, 230400, 460800, 921600)
+"""Speeds that devices are sold with; others are allowed and remarked on."""
+
+TableName = Literal["coil", "discrete", "holding", "input"]
+Framing = Literal["rtu", "ascii", "tcp"]
+Kind = Literal["gauge", "counter", "state", "alarm", "text", "config"]
+Type = Literal[
+    "bit", "bits", "u8hi", "u8lo", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64", "string", "bcd"
+]  # fmt: skip
+
+
+def line_format(value: str) -> str:
+    """Accept data bits, parity, stop bits."""
+    if re.fullmatch(r"[5-8][NEO][12]", value):
+        return value
+    likely = value.upper().replace("-", "").replace(",", "").replace(" ", "")
+    advice = f'did you mean "{likely}"?' if re.fullmatch(r"[5-8][NEO][12]", likely) else 'write e.g. "8N1" or "8E1"'
+    raise Wrong(f"is not a line format (data bits, parity N, E or O, stop bits): {show(value)}", advice)
+
+
+def baud(value: int) -> int:
+    """Accept any speed that hardware can do."""
+    if 300 <= value <= 4_000_000:
+        return value
+    raise Wrong(f"is outside 300 to 4000000: {value}", f"did you mean {usual_baud(value)}?")
+
+
+def usual_baud(value: int) -> int:
+    """Return the usual speed that was probably meant: the one written alike, else the nearest."""
+    alike = difflib.get_close_matches(str(value), [str(usual) for usual in BAUDS], n=1)
+    return int(alike[0]) if alike else min(BAUDS, key=lambda usual: abs(usual - value))
+
+
+def labels(value: object) -> dict[int, str]:
+    """Read { "0" = "off", "1" = "on" }: TOML keys are text, codes are numbers."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise Wrong("must be a table of texts", 'write { "0" = "off", "1" = "on" }')
+    if wrong := [key for key in value if not re.fullmatch(r"-?[0-9]{1,20}", key)]:
+        raise Wrong(f"has a key that is not a whole number: {show(wrong[0])}", 'write { "0" = "off", "1" = "on" }')
+    if len(value) > 256 or any(len(text) > 100 for text in value.values()):
+        raise Wrong("has more than 256 texts, or a text over 100 characters", "make it shorter")
+    return {int(key): text for key, text in value.items()}
+
+
+def bit(value: object) -> int | tuple[int, int]:
+    """Read 5 (one bit of a register) or [1, 3] (three bits from bit 1)."""
+    pair: list[Any] = value if isinstance(value, list) else [value, 1]
+    if len(pair) != 2 or not all(isinstance(part, int) and not isinstance(part, bool) for part in pair):
+        raise Wrong(f"is not a bit: {show(value)}", "write 5 for bit 5, or [1, 3] for three bits from bit 1")
+    first, count = pair
+    return (first, count) if isinstance(value, list) else first
+
+
+def sentinels(value: object) -> list[float]:
+    """Read raw values that mean "no value"; whole numbers stay exact."""
+    if not isinstance(value, list) or any(isinstance(raw, bool) or not isinstance(raw, int | float) for raw in value):
+        raise Wrong(f"must be a list of numbers, not {show(value)}", "write e.g. [65535]")
+    return value
+
+
+def forbidden(value: object) -> list[tuple[str, int, int]]:
+    """Read [["holding", 100, 120]]: table, first and last address that must never be read."""
+    advice = 'write [["holding", 100, 120]]: table, first and last address'
+    if not isinstance(value, list):
+        raise Wrong(f"must be a list, not {show(value)}", advice)
+    for part in value:
+        if not isinstance(part, list) or [type(item) for item in part] != [str, int, int]:
+            raise Wrong("has an entry that is not a table and two addresses", advice)
+        if part[0] not in {"coil", "discrete", "holding", "input"} or not 0 <= part[1] <= part[2] <= 65535:
+            raise Wrong(f"has an entry that is not a range of addresses: {part}", advice)
+    return [(table, first, last) for table, first, last in value]
+
+
+def factor(value: float) -> float:
+    """Accept a scale."""
+    if value == 0:
+        raise Wrong(
+            "is 0: every value would become 0", "leave scale out, or write the factor from the manual, e.g. 0.1"
+        )
+    return value
+
+
+Baud = Annotated[int, AfterValidator(baud), WithJsonSchema({"type": "integer", "minimum": 300, "maximum": 4000000})]
+Format = Annotated[str, AfterValidator(line_format), WithJsonSchema({"type": "string", "pattern": "^[5-8][NEO][12]$"})]
+Labels = Annotated[
+    dict[int, str],
+    PlainValidator(labels),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
+]
+Bit = Annotated[
+    int | tuple[int, int],
+    PlainValidator(bit),
+    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
+]
+Sentinels = Annotated[
+    list[float],
+    PlainValidator(sentinels),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+]
+Forbidden = Annotated[
+    list[tuple[str, int, int]],
+    PlainValidator(forbidden),
+    WithJsonSchema({"type": "array", "items": {"type": "array"}}),
+]
+Address = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 255})]
+Unit = Annotated[str, Field(min_length=1, max_length=24, pattern=r"^\S+$")]
+Scale = Annotated[float, AfterValidator(factor)]
+Deadband = Annotated[float, Field(ge=0)]
+Decimals = Annotated[int, Field(ge=0, le=15)]
+
+
+class Table(BaseModel):
+    """A TOML table: unknown keys are errors, and no value is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class GatewayTable(Table):
+    id: GatewayId
+    """Name of this gateway in topics: letters, digits, "-", "_", "."."""
+    site: Words = ""
+    """Where it stands, for people."""
+
+
+class ClockTable(Table):
+    trust: Literal["kernel", "system"] = "kernel"
+    """"kernel": trust the clock when the kernel says it is synchronised. "system": believe it always."""
+
+
+class UplinkTable(Table):
+    brokers: list[Broker] = Field(min_length=1, max_length=8)
+    """Addresses, tried in order: mqtts://host:8883."""
+    prefix: Prefix = "city"
+    """First levels of every topic."""
+    format: Literal["native", "native-json"] = "native"
+    """How readings are written on the wire."""
+    confirm: Literal["puback", "ioc"] = "puback"
+    """Who must confirm a batch before it is freed: the broker, or the IOC itself."""
+    ca: AbsolutePath = ""
+    """File with the certificate of the authority that signed the broker's certificate."""
+    cert: AbsolutePath = ""
+    """File with this gateway's certificate."""
+    key: AbsolutePath = ""
+    """File with the private key of the certificate."""
+    username: Words = ""
+    """User name at the broker, when it does not ask for a certificate."""
+    password_file: AbsolutePath = ""
+    """File with the password; the password itself never stands here."""
+    insecure: bool = False
+    """Allow mqtt:// without TLS over a network."""
+    window: Annotated[int, Field(ge=1, le=100)] = 20
+    """Batches on their way at the same time."""
+    keepalive: Minutes = 60.0
+    """Sign of life to the broker."""
+    health_every: Minutes = 60.0
+    """Period of up/health."""
+
+
+class StoreTable(Table):
+    path: AbsolutePath = "/var/lib/gateway"
+    """Directory on a disk that survives a power cut."""
+    max_size: StoreSize = 512_000_000
+    """Space that unsent readings may take."""
+    durability: Literal["bounded", "strict"] = "bounded"
+    """"strict": nothing is published before it is on disk."""
+    linger: Linger = 1.0
+    """A batch closes after this."""
+    commit_every: Linger = 1.0
+    """What is not acknowledged is on disk this much later."""
+    keep_acked: KeepSize = 0
+    """Keep acknowledged batches for re-send, up to this size."""
+
+
+class SerialTable(Table):
+    port: AbsolutePath
+    """Path of the port, best one of /dev/serial/by-path."""
+    baud: Baud = 9600
+    """Bits per second, as set on the devices."""
+    format: Format = "8N1"
+    """Data bits, parity, stop bits, as set on the devices."""
+    framing: Literal["rtu", "ascii"] | None = None
+    """Modbus RTU (default) or ASCII."""
+
+
+class TcpTable(Table):
+    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^\S+$")]
+    """Name or IP address."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 502
+    """TCP port."""
+    framing: Framing | None = None
+    """Modbus TCP (default), or RTU or ASCII frames over TCP."""
+
+
+class OptionsTable(Table):
+    """Limits of a device that the planner of requests must respect."""
+
+    max_registers: Annotated[int, Field(ge=1, le=125)] | None = None
+    """Most registers that the device answers in one request."""
+    max_bits: Annotated[int, Field(ge=1, le=2000)] | None = None
+    """Most coils or discrete inputs in one request."""
+    bridge: Annotated[int, Field(ge=0, le=124)] | None = None
+    """Most unused registers that may be read to join two requests."""
+    single: bool | None = None
+    """One point per request."""
+    forbidden: Forbidden | None = None
+    """Ranges that must never be read: [["holding", 100, 120]]."""
+
+
+class PointTable(Table):
+    name: Name
+    """Name of the value, unique in the device."""
+    table: TableName
+    """Which of the four Modbus tables."""
+    at: Annotated[int, Field(ge=0, le=65535)]
+    """Protocol address, counted from 0."""
+    type: Type | None = None
+    """How the value is written; default u16, and bit for coils and discrete inputs."""
+    order: Annotated[str, Field(pattern=r"^[A-H]{2,8}$")] = ""
+    """Order of the bytes on the wire: ABCD (default), CDAB, BADC, DCBA."""
+    bit: Bit | None = None
+    """A bit of the register: 5, or [1, 3] for three bits from bit 1."""
+    length: Annotated[int, Field(ge=1, le=125)] | None = None
+    """Registers of a text or BCD number."""
+    unit: Unit = "1"
+    """UCUM code: V, A, W, kW.h, m3/h, Cel, %."""
+    kind: Kind = "gauge"
+    """What the value is."""
+    every: Period | None = None
+    """Period; default: that of the device."""
+    scale: Scale = 1.0
+    """value = raw * scale + offset."""
+    offset: float = 0.0
+    """value = raw * scale + offset."""
+    decimals: Decimals | None = None
+    """Round to so many decimals; default: derived from scale and offset."""
+    labels: Labels = Field(default_factory=dict)
+    """Text of each code: { "0" = "off", "1" = "on" }."""
+    sentinels: Sentinels = Field(default_factory=list)
+    """Raw values that mean "no value"."""
+    low: float | None = None
+    """Smallest plausible value."""
+    high: float | None = None
+    """Greatest plausible value."""
+    deadband: Deadband | None = None
+    """Smaller changes are not sent."""
+    wraps_at: Annotated[float, Field(gt=0)] | None = None
+    """Value at which a counter starts again from zero; default: derived from the type."""
+    writable: bool = False
+    """Whether the point may be written."""
+    number: str = ""
+    """The manual's own number of the register."""
+
+
+class OverrideTable(Table):
+    """What a site changes of a point of the profile."""
+
+    enabled: bool = True
+    """false: do not read this point."""
+    every: Period | None = None
+    """Period of this point."""
+    deadband: Deadband | None = None
+    """Smaller changes are not sent."""
+    low: float | None = None
+    """Smallest plausible value."""
+    high: float | None = None
+    """Greatest plausible value."""
+    unit: Unit | None = None
+    """Unit after scale."""
+    scale: Scale | None = None
+    """Factor of this installation, e.g. litres per pulse."""
+    offset: float | None = None
+    """Offset of this installation."""
+    decimals: Decimals | None = None
+    """Round to so many decimals."""
+    writable: bool | None = None
+    """Allow writing here, if the profile allows it too."""
+
+
+class DeviceTable(Table):
+    name: Name
+    """Name of the device, unique at this site."""
+    profile: str = ""
+    """Device type, e.g. "eastron-sdm630"."""
+    driver: str = ""
+    """Protocol, for a device without profile: "modbus"."""
+    address: Address
+    """Unit id on the bus: 1 to 247 on a line, 0 to 255 on Modbus TCP."""
+    every: Period = 10.0
+    """Period of every point that has none of its own."""
+    location: Words = ""
+    """Where it stands, for people."""
+    options: OptionsTable = OptionsTable()
+    """Limits of this device, where they differ from its profile."""
+    points: dict[str, OverrideTable] = Field(default_factory=dict)
+    """Changes to points: points.voltage_l1 = { every = "1s" }."""
+    point: list[PointTable] = Field(default_factory=list, max_length=2000)
+    """Points written here: [[bus.device.point]]."""
+
+
+class BusTable(Table):
+    name: Name
+    """Name of the bus, unique at this site."""
+    serial: SerialTable | None = None
+    """A serial port..."""
+    tcp: TcpTable | None = None
+    """... or a TCP connection."""
+    framing: Framing | None = None
+    """Default: rtu on a serial port, tcp on TCP."""
+    timeout: Timeout = 1.0
+    """How long a device may take to answer."""
+    device: list[DeviceTable] = Field(default_factory=list, max_length=256)
+    """[[bus.device]]: the devices."""
+
+
+class SiteTable(Table):
+    gateway: GatewayTable
+    """Who this gateway is."""
+    clock: ClockTable = ClockTable()
+    """When the clock may be believed."""
+    uplink: UplinkTable
+    """Where readings go."""
+    store: StoreTable = StoreTable()
+    """Where readings wait."""
+    bus: list[BusTable] = Field(default_factory=list, max_length=64)
+    """[[bus]]: ports, and the devices on them."""

@@ -1,0 +1,97 @@
+"""What this machine lacks: told by check, no reason for load to refuse."""
+
+import os
+import pty
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import check, load
+
+
+@pytest.fixture
+def fitting(site_file, tmp_path):
+    """A site file that fits this machine: a real character device, readable files, a directory to write to."""
+    master, slave = pty.openpty()
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    site_file.replaced("/dev/ttyGOOD", os.ttyname(slave)).replaced("/etc/gateway/secret", str(secret))
+    site_file.replaced("/var/lib/gateway", str(tmp_path / "not" / "yet" / "there"))
+    yield site_file
+    os.close(master)
+    os.close(slave)
+
+
+def only_problem(site_file):
+    path = site_file.saved()
+    assert load(path).gateway == "tn-p1-cab-014"
+    site, [problem] = check(path)
+    assert site is not None
+    assert problem.machine
+    assert problem.advice
+    return problem
+
+
+def test_a_file_that_fits_has_no_problem(fitting):
+    site, problems = check(fitting.saved())
+    assert site is not None
+    assert problems == []
+
+
+def test_a_port_that_is_not_there(fitting):
+    port = load(fitting.saved()).buses[0].port.port
+    fitting.replaced(port, "/dev/serial/by-path/none")
+    problem = only_problem(fitting)
+    assert (problem.path, problem.line) == ("bus[0].serial.port", fitting.line("by-path/none"))
+    assert "no port /dev/serial/by-path/none" in problem.text
+    assert "plugged in" in problem.advice or "present" in problem.advice
+
+
+def test_a_port_that_is_no_port(fitting, tmp_path):
+    port = load(fitting.saved()).buses[0].port.port
+    fitting.replaced(port, str(tmp_path))
+    assert "not a serial port" in only_problem(fitting).text
+
+
+@pytest.mark.parametrize("key", ["ca", "cert", "key"])
+def test_a_certificate_that_is_not_there(fitting, tmp_path, key):
+    present = tmp_path / "present"
+    present.write_text("x")
+    names = {"cert": "key", "key": "cert"}
+    other = f'{names[key]} = "{present}"\n' if key in names else ""
+    fitting.replaced("[uplink]", f'[uplink]\n{other}{key} = "/none/there.pem"')
+    problem = only_problem(fitting)
+    assert (problem.path, problem.line) == (f"uplink.{key}", fitting.line("/none/there.pem"))
+
+
+def test_a_password_file_that_is_empty(fitting, tmp_path):
+    (tmp_path / "secret").write_text("")
+    assert "empty" in only_problem(fitting).text
+
+
+def test_a_password_file_that_is_a_directory(fitting, tmp_path):
+    (tmp_path / "secret").unlink()
+    (tmp_path / "secret").mkdir()
+    assert "cannot be read" in only_problem(fitting).text
+
+
+def test_a_store_below_a_file(fitting, tmp_path):
+    fitting.replaced(str(tmp_path / "not" / "yet" / "there"), str(tmp_path / "secret" / "x"))
+    problem = only_problem(fitting)
+    assert (problem.path, "not a directory" in problem.text) == ("store.path", True)
+
+
+def test_what_is_forbidden_to_this_user_is_told(fitting, tmp_path, monkeypatch):
+    """Root may do everything, so the kernel's answer is given here."""
+    port = load(fitting.saved()).buses[0].port.port
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    _, problems = check(fitting.saved())
+    assert [problem.path for problem in problems] == ["store.path", "bus[0].serial.port"]
+    assert all("this user" in problem.text for problem in problems)
+    assert Path(port).exists()
+
+
+def test_problems_of_the_machine_come_in_the_order_of_lines(site_file):
+    _, problems = check(site_file.saved())
+    assert all(problem.machine for problem in problems)
+    assert [problem.line for problem in problems] == sorted(problem.line for problem in problems)
