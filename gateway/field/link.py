@@ -138,6 +138,7 @@ class SerialLink:
         self._silence = silence(port)
         self._device: serial.Serial | None = None
         self._inbox: Inbox | None = None
+        self._lost = f"{port.port} is not open"
         self._free_at = 0.0
 
     async def open(self) -> None:
@@ -156,7 +157,7 @@ class SerialLink:
     async def exchange(self, step: Exchange, timeout: float) -> Reply:
         inbox = self._inbox
         if self._device is None or inbox is None:
-            raise LinkError(f"{self._port.port} is not open")
+            raise LinkError(self._lost)
         began = self._now()
         await self._until(max(self._free_at, inbox.last + self._silence))
         self._write(step.request)
@@ -224,7 +225,8 @@ class SerialLink:
             self._inbox.feed(data)
             return
         asyncio.get_running_loop().remove_reader(self._device.fileno())
-        self._inbox.fail(LinkError(f"{self._port.port} was lost ({reason}): was the adapter unplugged?"))
+        self._lost = f"{self._port.port} was lost ({reason}): was the adapter unplugged?"
+        self._inbox.fail(LinkError(self._lost))
         self._device.close()
         self._device = None
 

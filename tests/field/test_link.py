@@ -130,10 +130,9 @@ async def test_after_bad_bytes_the_next_exchange_starts_clean(wire):
 async def test_an_adapter_that_vanishes_is_a_link_error(wire):
     far_end, link = wire
     far_end.answer = lambda _: far_end.unplug()
-    with pytest.raises(LinkError, match="unplugged"):
-        await link.exchange(ask(), 5.0)
-    with pytest.raises(LinkError, match="not open"):
-        await link.exchange(ask(), 5.0)
+    for _ in range(2):
+        with pytest.raises(LinkError, match="unplugged"):
+            await link.exchange(ask(), 5.0)
 
 
 async def test_the_silence_between_frames_is_kept():
