@@ -1,0 +1,205 @@
+"""The systems under test: how each is installed, told the workload, and started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import decode
+from field import TAGS, devices
+
+ROOT = Path(__file__).resolve().parent.parent
+HERE = ROOT / "bench"
+BUILD = ROOT / ".bench"
+MODPOLL = ("modpoll==1.6.0", "pymodbus==3.9.2", "paho-mqtt==2.2.0")
+THINGSBOARD = (
+    "thingsboard-gateway==3.8.5",
+    "pymodbus==3.9.2",
+    "tb-mqtt-client==1.13.13",
+    "pyserial",
+    "pyserial-asyncio",
+)
+
+
+class Job(NamedTuple):
+    """One start of a system. `period` in seconds, 0: as fast as possible. `directory` is empty and on a real disk."""
+
+    directory: Path
+    broker: int
+    ports: list[int]
+    period: float = 1.0
+    linger: str = "1s"
+
+
+@dataclass(frozen=True)
+class System:
+    """`command` writes what the system needs into job.directory and returns the argument vector."""
+
+    name: str
+    label: str
+    decode: decode.Decoder
+    command: Callable[[Job], list[str]]
+    probe: str
+    """Python source that imports what the system's run needs."""
+    packages: tuple[str, ...] = ()
+    """Installed into a private environment; none: the project's own."""
+    canned_server: bool = False
+    linger: str = "1s"
+
+    @property
+    def python(self) -> str:
+        return str(BUILD / self.packages[0].replace("==", "-") / "bin" / "python") if self.packages else sys.executable
+
+
+def install(system: System) -> None:
+    """Makes the private environment when it is not there. subprocess.CalledProcessError when that fails."""
+    if not system.packages:
+        return
+    home = Path(system.python).parent.parent
+    marker = home / "installed"
+    wanted = "\n".join(system.packages)
+    pip = [system.python, "-m", "pip", "install", "-q"]
+    if marker.exists() and marker.read_text() == wanted:
+        return
+    for command in ([sys.executable, "-m", "venv", "--clear", str(home)], [*pip, *system.packages]):
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    marker.write_text(wanted)
+
+
+def _gateway(job: Job) -> list[str]:
+    every = f'"{job.period:g}s"' if job.period else '"asap"'
+    points = "".join(
+        f"\n    [[bus.device.point]]\n"
+        f'    name = "{t.name}"\n    table = "holding"\n    at = {t.at}\n    type = "{t.type}"\n    kind = "gauge"\n'
+        for t in TAGS
+    )
+    lines = [
+        '[gateway]\nid = "bench"\nsite = "bench"\n\n[clock]\ntrust = "system"\n',
+        f'[uplink]\nbrokers = ["mqtt://127.0.0.1:{job.broker}"]\n',
+        f'[store]\npath = "{job.directory / "store"}"\nlinger = "{job.linger}"\n',
+    ]
+    for endpoint, port in enumerate(job.ports):
+        lines.append(f'[[bus]]\nname = "plc-{endpoint + 1}"\ntcp = {{ host = "127.0.0.1", port = {port} }}\n')
+        lines += [
+            f'  [[bus.device]]\n  name = "{name}"\n  driver = "modbus"\n  address = {unit}\n  every = {every}\n{points}'
+            for name, unit, at in devices()
+            if at == endpoint
+        ]
+    site = job.directory / "gateway.toml"
+    site.write_text("\n".join(lines))
+    return [sys.executable, "-m", "gateway", "run", "--config", str(site)]
+
+
+def _plain(job: Job) -> list[str]:
+    return [sys.executable, str(HERE / "plain_loop.py"), str(job.broker), str(job.period), *map(str, job.ports)]
+
+
+def _modpoll(job: Job) -> list[str]:
+    """All twenty units on the first endpoint: one process of modpoll knows one host."""
+    types = {"u32": "uint32", "f32": "float32", "s16": "int16"}
+    lines = []
+    for name, unit, _ in devices():
+        lines += [f"device,{name},{unit},,", "poll,holding_register,0,20,BE_BE"]
+        lines += [f"ref,{t.name},{t.at},{types[t.type]},r" for t in TAGS]
+    table = job.directory / "modpoll.csv"
+    table.write_text("\n".join(lines) + "\n")
+    told = (
+        f"-d -f {table} --tcp 127.0.0.1 --tcp-port {job.ports[0]} --rate {job.period or 0.001} --interval 0 --timeout 1"
+    )
+    told += (
+        f" --mqtt-host 127.0.0.1 --mqtt-port {job.broker} --mqtt-qos 1 --mqtt-version 5.0 --timestamp --loglevel ERROR"
+    )
+    python = str(BUILD / MODPOLL[0].replace("==", "-") / "bin" / "python")
+    return [python, "-m", "modpoll", *told.split(), "--mqtt-publish-topic-pattern", "b/{{device_name}}/data"]
+
+
+def _thingsboard(storage: dict[str, object], job: Job) -> list[str]:
+    """Shipped defaults, but: statistics, remote configuration and rate limits off, the given storage, log at ERROR."""
+    types = {"u32": "32uint", "f32": "32float", "s16": "16int"}
+    size = {"u32": 2, "f32": 2, "s16": 1}
+    tags = [
+        {"tag": t.name, "type": types[t.type], "functionCode": 3, "objectsCount": size[t.type], "address": t.at}
+        for t in TAGS
+    ]
+    common = {"host": "127.0.0.1", "type": "tcp", "method": "socket", "deviceType": "default", "timeout": 1}
+    common |= {"byteOrder": "BIG", "wordOrder": "BIG", "retries": 3, "retryOnEmpty": True, "retryOnInvalid": True}
+    common |= {"pollPeriod": round((job.period or 0.1) * 1000), "connectAttemptTimeMs": 500, "connectAttemptCount": 5}
+    common |= {
+        "waitAfterFailedAttemptsMs": 30000,
+        "attributes": [],
+        "attributeUpdates": [],
+        "rpc": [],
+        "timeseries": tags,
+    }
+    slaves = [common | {"port": job.ports[at], "unitId": unit, "deviceName": name} for name, unit, at in devices()]
+    limits = ("rateLimits", "dpRateLimits", "messagesRateLimits", "deviceMessagesRateLimits", "deviceRateLimits")
+    server: dict[str, object] = dict.fromkeys((*limits, "deviceDpRateLimits"), "0:0,")
+    server |= {"host": "127.0.0.1", "port": job.broker, "remoteShell": False, "remoteConfiguration": False, "qos": 1}
+    server |= {"statistics": {"enable": False, "enableCustom": False}, "deviceFiltering": {"enable": False}}
+    server |= {"security": {"type": "accessToken", "accessToken": "bench"}, "reportStrategy": {"type": "ON_RECEIVED"}}
+    server |= {"maxPayloadSizeBytes": 8196, "minPackSendDelayMS": 50, "minPackSizeToSend": 500}
+    server |= {"checkConnectorsConfigurationInSeconds": 60, "handleDeviceRenaming": True}
+    connector = {"type": "modbus", "name": "Modbus", "configuration": "modbus.json"}
+    folder = f"{job.directory}/data/"
+    places = {"data_folder_path": folder, "data_file_path": folder}
+    main = {"thingsboard": server, "storage": storage | places, "grpc": {"enabled": False}, "connectors": [connector]}
+    names = ("database", "service", "connector", "converter", "tb_connection", "storage", "extension")
+    console = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+    logs = {"version": 1, "disable_existing_loggers": False, "handlers": {"consoleHandler": console}}
+    logs["loggers"] = {n: {"handlers": ["consoleHandler"], "level": "ERROR", "propagate": False} for n in names}
+    modbus = {"master": {"slaves": slaves}, "slave": None, "logLevel": "ERROR", "name": "Modbus"}
+    for name, body in (("tb_gateway", main), ("modbus", modbus), ("logs", logs)):
+        (job.directory / f"{name}.json").write_text(json.dumps(body, indent=1))
+    python = str(BUILD / THINGSBOARD[0].replace("==", "-") / "bin" / "python")
+    return [python, "-c", "from thingsboard_gateway.tb_gateway import main; main()"]
+
+
+def environment(job: Job) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k != "GATEWAY_STRICT"} | {"TB_GW_CONFIG_DIR": f"{job.directory}/"}
+
+
+_SQLITE: dict[str, object] = {"type": "sqlite", "messages_ttl_check_in_hours": 1, "messages_ttl_in_days": 7}
+_FILE: dict[str, object] = {
+    "type": "file",
+    "max_file_count": 10,
+    "max_read_records_count": 10,
+    "max_records_per_file": 10000,
+}
+_TB_PROBE = (
+    "import thingsboard_gateway.gateway.tb_gateway_service, thingsboard_gateway.connectors.modbus.modbus_connector"
+)
+_OURS_PROBE = "import gateway.__main__, gateway.cli.run, gateway.settings, gateway.app, drivers.modbus.driver"
+
+SYSTEMS = {
+    s.name: s
+    for s in (
+        System("ours", "gateway, linger 1 s", decode.native, _gateway, _OURS_PROBE),
+        System("ours-0s", "gateway, linger 0 s", decode.native, _gateway, _OURS_PROBE, linger="0s"),
+        System("plain", "plain loop", decode.plain, _plain, "import pymodbus.client, aiomqtt"),
+        System("modpoll", "modpoll 1.6.0", decode.modpoll, _modpoll, "import modpoll.main", MODPOLL),
+        System(
+            "tb-sqlite",
+            "ThingsBoard gateway 3.8.5, SQLite",
+            decode.thingsboard,
+            lambda job: _thingsboard(_SQLITE, job),
+            _TB_PROBE,
+            THINGSBOARD,
+            canned_server=True,
+        ),
+        System(
+            "tb-file",
+            "ThingsBoard gateway 3.8.5, files",
+            decode.thingsboard,
+            lambda job: _thingsboard(_FILE, job),
+            _TB_PROBE,
+            THINGSBOARD,
+            canned_server=True,
+        ),
+    )
+}

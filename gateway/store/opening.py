@@ -1,0 +1,161 @@
+"""Opens the database file, and moves aside the one that cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from gateway.errors import GatewayError, StoreDamaged
+
+VERSION = 1
+"""`user_version` of the tables below."""
+PAGE = 1024
+"""Bytes per page: a commit of one batch touches three pages, so small pages wear the flash least (measured)."""
+CHECKPOINT = 128
+"""Pages in the write-ahead log after which they are moved into the file."""
+_ASIDE_KEPT = 2
+_CHECK_BELOW = 64 * 2**20  # bytes; above, a full check takes too long on flash, and every row has its own CRC
+
+_TABLES = """
+CREATE TABLE batch(id INTEGER PRIMARY KEY,kept,n,t0,m0,clk,zipped,origin,crc,data);
+CREATE TABLE run(n INTEGER PRIMARY KEY,token,ended,e,c,t);
+CREATE TABLE state(key PRIMARY KEY,value) WITHOUT ROWID;
+CREATE TABLE birth(device,cfg,body,last,PRIMARY KEY(device,cfg)) WITHOUT ROWID;
+"""
+
+_DISK = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOLFS,
+}
+
+
+class DiskFailed(GatewayError):
+    """The disk cannot be written or read now: keep what is new in memory, try again. The file itself may be sound."""
+
+
+def code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
+def is_full(error: DiskFailed) -> bool:
+    """Whether SQLite had no room: under its cap, or on the disk."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and code(cause) == sqlite3.SQLITE_FULL
+
+
+def judge(error: sqlite3.Error) -> DiskFailed | StoreDamaged:
+    """Whether the disk is in trouble or the file is damaged."""
+    return DiskFailed(str(error)) if code(error) in _DISK else StoreDamaged(str(error))
+
+
+def connect(path: Path, pages: int) -> sqlite3.Connection:
+    """Open or create the database, at most so many pages large. sqlite3.Error when it cannot be used."""
+    db = sqlite3.connect(path, isolation_level=None, cached_statements=32)
+    try:
+        db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged text is caught by the row's CRC
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        for pragma in (
+            f"page_size={PAGE}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"wal_autocheckpoint={CHECKPOINT}",
+            f"journal_size_limit={2 * CHECKPOINT * PAGE}",
+            f"max_page_count={pages}",
+            "cache_size=-512",
+            "temp_store=MEMORY",
+            "secure_delete=OFF",  # Debian builds with it on: every freed page would be written once more
+        ):
+            db.execute(f"PRAGMA {pragma}").fetchall()
+        if not version:
+            db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
+    except sqlite3.Error:
+        close(db)
+        raise
+    return db
+
+
+def close(db: sqlite3.Connection) -> None:
+    """Close; a disk that fails now has been reported before, or will be when the file is opened again."""
+    with contextlib.suppress(sqlite3.Error):
+        db.close()
+
+
+def is_newer(path: Path) -> bool:
+    """Whether a later version of the agent has written the file, which is not touched."""
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(read_only(path)) as db:
+            version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error:
+        return False  # opening it will say why
+    return version > VERSION
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return db
+
+
+def check(db: sqlite3.Connection, path: Path) -> None:
+    """Look through a file that was not closed cleanly, unless it is too large. StoreDamaged when it is not sound."""
+    if path.stat().st_size <= _CHECK_BELOW:
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreDamaged(verdict)
+
+
+def move_aside(path: Path, kind: str) -> Path:
+    """Rename the database with its log to `<name>.<kind>-<n>`; of damaged ones the last two are kept."""
+    number = 1 + max((_number(old) for old in _asides(path, kind)), default=0)
+    aside = path.with_name(f"{path.name}.{kind}-{number}")
+    for suffix in ("-shm", "-wal", ""):  # the log first: a fresh file must never find an old log beside it
+        _rename(Path(f"{path}{suffix}"), Path(f"{aside}{suffix}"))
+    if kind == "corrupt":
+        for old in sorted(_asides(path, kind), key=_number)[:-_ASIDE_KEPT]:
+            for suffix in ("-shm", "-wal", ""):
+                Path(f"{old}{suffix}").unlink(missing_ok=True)
+    _settle(path.parent)
+    return aside
+
+
+def sizes(path: Path) -> int:
+    """Bytes of the database and its log on disk."""
+    total = 0
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            total += Path(f"{path}{suffix}").stat().st_size
+    return total
+
+
+def _asides(path: Path, kind: str) -> list[Path]:
+    return [old for old in path.parent.glob(f"{path.name}.{kind}-*") if old.name.rpartition("-")[2].isdigit()]
+
+
+def _number(aside: Path) -> int:
+    return int(aside.name.rpartition("-")[2])
+
+
+def _rename(old: Path, new: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        old.rename(new)
+
+
+def _settle(folder: Path) -> None:
+    """Make the renames durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

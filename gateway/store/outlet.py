@@ -1,0 +1,95 @@
+"""Which batch goes out next: events and commands, then live, then backlog. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from heapq import heappop, heappush
+
+from gateway.model import Batch
+from gateway.store.places import Closed, Queue
+from gateway.store.rows import lane
+
+
+class Outlet:
+    """The row ids that wait to be given. `tail` is the book's: what is in memory; `readable`: the disk can be asked."""
+
+    def __init__(self, tail: Mapping[int, Closed]) -> None:
+        self._tail = tail
+        self._live: deque[int] = deque()
+        self._first, self._backlog = Queue(), Queue()
+        self.readable = True
+
+    def offer(self, identity: int) -> None:
+        """A new batch is in the tail."""
+        if self._of(identity) is self._first:
+            heappush(self._first.memory, identity)
+        else:
+            self._live.append(identity)
+
+    def again(self, identity: int) -> None:
+        """A batch in the tail was released."""
+        heappush(self._of(identity).memory, identity)
+
+    def on_disk(self, first: int, last: int) -> None:
+        """Rows just committed: they come after all others."""
+        self._of(first).disk.add(first, last)
+
+    def back(self, first: int, last: int) -> None:
+        """Rows on disk to be given (again), perhaps before those already fetched."""
+        self._of(first).back(first, last)
+
+    def remove(self, first: int, last: int) -> None:
+        """These rows on disk are not to be given."""
+        for queue in (self._first, self._backlog):
+            queue.disk.remove(first, last)
+
+    def reset(self) -> None:
+        """Nothing is known of the disk any more."""
+        for queue in (self._first, self._backlog):
+            queue.disk.clear()
+            queue.chunk.clear()
+            queue.stale = queue.fetching
+
+    def next(self, backlog: bool) -> tuple[int, Batch | None] | None:
+        """Take the next row id out; with its batch when that came from disk."""
+        return self._next(self._first) or self._next_live() or (self._next(self._backlog) if backlog else None)
+
+    def wants(self, backlog: bool) -> list[Queue]:
+        """Queues whose next rows should be fetched."""
+        queues = (self._first, self._backlog) if backlog else (self._first,)
+        return [q for q in queues if self.readable and q.disk and not q.chunk and not q.fetching]
+
+    def prune(self) -> None:
+        """Forget what has left the tail: nobody may be there to take it for weeks."""
+        while self._live and not self._waits(self._live[0]):
+            self._live.popleft()
+        for queue in (self._first, self._backlog):
+            while queue.memory and not self._waits(queue.memory[0]):
+                heappop(queue.memory)
+
+    def _of(self, identity: int) -> Queue:
+        return self._backlog if identity >= lane("t")[0] else self._first
+
+    def _waits(self, identity: int) -> bool:
+        closed = self._tail.get(identity)
+        return closed is not None and not closed.taken and not closed.settled
+
+    def _next_live(self) -> tuple[int, None] | None:
+        while self._live:
+            identity = self._live.popleft()
+            if self._waits(identity) and not self._tail[identity].again:
+                return identity, None
+        return None
+
+    def _next(self, queue: Queue) -> tuple[int, Batch | None] | None:
+        while queue.memory and not self._waits(queue.memory[0]):
+            heappop(queue.memory)
+        on_disk = queue.disk.first if self.readable else None
+        if queue.memory and (on_disk is None or queue.memory[0] < on_disk):
+            return heappop(queue.memory), None
+        while queue.chunk:
+            identity, batch = queue.chunk.popleft()
+            if queue.disk.remove(identity, identity):
+                return identity, batch
+        return None

@@ -1,0 +1,58 @@
+"""Reads what can still be read of a damaged database."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.store.opening import read_only
+from gateway.store.rows import STREAMS, Row, is_whole, lane
+
+_SELECT = "SELECT id,kept,n,t0,m0,clk,zipped,origin,crc,data FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """Every row of the file that can be read and is whole."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
+        for stream in STREAMS:
+            for row in _lane(db, *lane(stream)):
+                if is_whole(row):
+                    yield row
+
+
+def table(path: Path, query: str) -> list[tuple[object, ...]]:
+    """The rows of a small table; nothing when it cannot be read."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
+        return db.execute(query).fetchall()
+    return []
+
+
+def _lane(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
+    """Read upwards; behind a damaged page go on in growing steps, then read back down to it."""
+    step, bad = 0, first
+    while first <= last:
+        try:
+            for found in db.execute(_SELECT, (first, last)):
+                row = Row(*found)
+                if step:
+                    yield from _back(db, bad, first - 1)
+                    step = 0
+                yield row
+                first = row.id + 1
+        except sqlite3.DatabaseError:
+            bad = bad if step else first
+            step = 2 * step or 1
+            first += step
+        else:
+            break
+    if step:
+        yield from _back(db, bad, last)
+
+
+def _back(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
+    """Read downwards until the damage."""
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for found in db.execute(_SELECT + " DESC", (first, last)):
+            yield Row(*found)

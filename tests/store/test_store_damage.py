@@ -1,0 +1,227 @@
+"""A damaged file costs at most what is damaged, never the service."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+import msgpack
+import pytest
+
+from gateway.store import opening
+
+
+def event_codes(batches):
+    bodies = [msgpack.unpackb(b.data) for b in batches if b.stream == "e"]
+    return [(body["code"], body["state"]) for body in bodies]
+
+
+async def salvage(store):
+    while store._writer.salvaging:
+        await store.step()
+
+
+async def filled(desk, batches=400, clean=False, **settings):
+    """A store with so many batches on disk, ended; returns its epoch."""
+    store = await desk.open(**settings)
+    await store.remember_birth("meter-1", "a1b2c3d4", {"points": []})
+    await desk.feed(store, batches, 50)
+    await store.commit()
+    epoch = store.epoch
+    await (desk.close(store) if clean else desk.crash(store))
+    return epoch
+
+
+def overwrite(path, offset, data):
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("how", ["zeroed", "noise", "text"])
+async def test_a_file_that_is_no_database_is_moved_aside(desk, how, clean):
+    await filled(desk, clean=clean)
+    path = desk.folder / "gateway.db"
+    size = path.stat().st_size
+    path.write_bytes({"zeroed": bytes(size), "noise": bytes(range(256)) * (size // 256), "text": b"hello"}[how])
+    store = await desk.open()
+    assert store.epoch.startswith("2-"), "the lock file remembers the starts"
+    await salvage(store)
+    await desk.feed(store)
+    batches = await desk.drain(store)
+    assert [b.epoch for b in batches if b.stream == "t"] == [store.epoch]
+    assert event_codes(batches) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+    assert (desk.folder / "gateway.db.corrupt-1").exists()
+
+
+async def test_what_can_be_read_of_a_damaged_file_is_brought_over(desk):
+    epoch = await filled(desk)
+    path = desk.folder / "gateway.db"
+    pages = path.stat().st_size // opening.PAGE
+    for page in range(pages // 3, pages // 3 + 3):
+        overwrite(path, page * opening.PAGE, b"\xa5" * opening.PAGE)
+    store = await desk.open()
+    await salvage(store)
+    desk.check(store)
+    batches = await desk.drain(store)
+    old = [b for b in batches if b.epoch == epoch]
+    assert 380 <= len(old) < 400
+    assert all(b.historical for b in old)
+    assert set(desk.values(old)) < set(range(20000))
+    assert [b.seq for b in old] == sorted(b.seq for b in old)
+    assert event_codes(batches)[:2] == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+    assert await store.births() == [("meter-1", "a1b2c3d4", {"points": []})]
+    (entry,) = store.earlier_epochs()
+    assert (entry["epoch"], entry["ended"], entry["highest_on_disk"]) == (epoch, "unclean", 400)
+
+
+async def test_salvage_goes_on_after_a_crash(desk):
+    epoch = await filled(desk, 900)
+    path = desk.folder / "gateway.db"
+    overwrite(path, 40 * opening.PAGE, b"\xa5" * opening.PAGE)
+    store = await desk.open()
+    await store.step()
+    await desk.crash(store)
+    store = await desk.open()
+    await salvage(store)
+    desk.check(store)
+    old = [b for b in await desk.drain(store) if b.epoch == epoch]
+    assert len(old) > 880
+
+
+async def test_a_page_with_only_a_flipped_bit_costs_one_batch(desk):
+    epoch = await filled(desk, 100, clean=True)
+    path = desk.folder / "gateway.db"
+    with sqlite3.connect(path) as db:
+        data = db.execute("SELECT data FROM batch WHERE id & 0xffff = 50").fetchone()[0]
+    where = path.read_bytes().index(data)
+    overwrite(path, where, bytes([data[0] ^ 1]))
+    store = await desk.open()
+    batches = await desk.drain(store)
+    events = [msgpack.unpackb(b.data) for b in await desk.drain(store) + batches if b.stream == "e"]
+    assert [b.seq for b in batches if b.stream == "t"] == [n for n in range(1, 101) if n != 50]
+    assert events == [] or [e["code"] for e in events] == ["store-damaged"]
+    desk.hands.now += 60
+    more = await desk.drain(store)
+    events += [msgpack.unpackb(b.data) for b in more]
+    assert events[0]["data"]["dropped"] == [{"epoch": epoch, "stream": "t", "ranges": [[50, 50]]}]
+    assert store.stats()["dropped"] == 50
+    desk.hands.now += 60
+    await store.step()
+    await desk.close(store)
+    store = await desk.open()
+    assert store.stats()["recovered"] == 0
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.9])
+async def test_a_cut_off_log_costs_the_last_commits_only(desk, cut):
+    store = await desk.open()
+    await desk.feed(store, 60, 50)
+    await store.commit()
+    log = desk.folder / "gateway.db-wal"
+    whole, size = log.read_bytes(), log.stat().st_size
+    main = (desk.folder / "gateway.db").read_bytes()
+    await desk.crash(store)
+    (desk.folder / "gateway.db").write_bytes(main)
+    log.write_bytes(whole[: int(size * cut)])
+    store = await desk.open()
+    await salvage(store)
+    await desk.feed(store)
+    assert (await desk.drain(store))[-1] is not None
+    desk.check(store)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_every_page_can_be_lost_and_the_store_goes_on(desk, clean):
+    """Fail at page i, for all i."""
+    await filled(desk, 40, clean=clean)
+    path = desk.folder / "gateway.db"
+    sound = path.read_bytes()
+    lock = (desk.folder / "gateway.lock").read_bytes()
+    for page in range(len(sound) // opening.PAGE):
+        for filler in (b"\0", b"\xff"):
+            for old in desk.folder.iterdir():
+                old.unlink()
+            (desk.folder / "gateway.lock").write_bytes(lock)
+            path.write_bytes(sound)
+            overwrite(path, page * opening.PAGE, filler * opening.PAGE)
+            desk.given.clear()
+            store = await desk.open()
+            await salvage(store)
+            await desk.feed(store)
+            batches = await desk.drain(store)
+            assert [b.seq for b in batches if b.epoch == store.epoch and b.stream == "t"] == [1]
+            assert set(desk.values(batches)) <= set(range(desk.fed))
+            await desk.close(store)
+
+
+async def test_a_file_that_breaks_while_the_agent_runs_is_replaced(desk):
+    store = await desk.open()
+    await desk.feed(store, 200, 50)
+    await store.commit()
+    flying = [await desk.take(store) for _ in range(5)]
+    await store._writer._call(store._writer._disk._db.execute, "PRAGMA wal_checkpoint(TRUNCATE)")
+    path = desk.folder / "gateway.db"
+    pages = path.stat().st_size // opening.PAGE
+    for page in range(pages // 2, pages // 2 + 4):
+        overwrite(path, page * opening.PAGE, b"\xa5" * opening.PAGE)
+    await store._writer._call(store._writer._disk._db.execute, "PRAGMA shrink_memory")
+    await desk.feed(store, 3)
+    found = await desk.drain(store)
+    for _ in range(10):
+        await salvage(store)
+        await store.commit()
+        desk.hands.now += 60
+        found += await desk.drain(store)
+    for batch in flying:
+        assert store.settle(batch.epoch, batch.stream, ((batch.seq, batch.seq),)) == 1
+    desk.check(store)
+    seqs = {b.seq for b in [*flying, *found] if b.stream == "t"}
+    gone = set()
+    for batch in found:
+        if batch.stream == "e":
+            for entry in msgpack.unpackb(batch.data)["data"].get("dropped", []):
+                gone |= {n for a, b in entry["ranges"] for n in range(a, b + 1)}
+    assert len(seqs) > 150
+    assert seqs | gone == set(range(1, 204))
+    assert not seqs & gone
+    assert ("store-replaced", "raised") in event_codes(found)
+    assert store.stats()["pending"] == 0
+
+
+async def test_a_file_of_a_later_version_is_left_alone(desk):
+    await filled(desk, 10, clean=True)
+    path = desk.folder / "gateway.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=99")
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    store = await desk.open()
+    assert (desk.folder / "gateway.db.newer-1").read_bytes() == before
+    assert store.epoch.startswith("2-")
+    await desk.feed(store)
+    batches = await desk.drain(store)
+    assert event_codes(batches) == [("store-newer", "raised")]
+    assert len(batches) == 2
+
+
+async def test_damaged_files_do_not_pile_up(desk):
+    for _ in range(5):
+        await desk.close(await desk.open())
+        (desk.folder / "gateway.db").write_bytes(b"nonsense" * 1000)
+    await desk.open()
+    names = sorted(p.name for p in desk.folder.glob("*.corrupt-?"))
+    assert names == ["gateway.db.corrupt-4", "gateway.db.corrupt-5"]
+
+
+async def test_a_database_without_our_tables_is_moved_aside(desk):
+    desk.folder.mkdir()
+    with contextlib.closing(sqlite3.connect(desk.folder / "gateway.db")) as db:
+        db.execute("CREATE TABLE batch(x)")
+        db.execute("PRAGMA user_version=1")
+        db.commit()
+    store = await desk.open()
+    await desk.feed(store)
+    assert event_codes(await desk.drain(store)) == [("store-replaced", "raised")]
