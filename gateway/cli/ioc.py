@@ -1,0 +1,145 @@
+"""`gateway ioc tail`: what the IOC receives, as it arrives."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from gateway.errors import GatewayError, UplinkError
+
+if TYPE_CHECKING:
+    from gateway.cli.ioc_view import Printer
+    from gateway.ioc.receiver import Arrival, Receiver
+    from gateway.model import Reading, Uplink
+    from gateway.uplink.mqtt import Session
+
+EXAMPLE = "gateway ioc tail --broker mqtt://127.0.0.1:1883 --json --count 10"
+RETRY_EVERY = 2.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="ioc_verb", metavar="VERB", required=True)
+    tail = verbs.add_parser("tail", help="print readings as they arrive", epilog=f"example: {EXAMPLE}")
+    tail.add_argument("--broker", metavar="URL", default="mqtt://127.0.0.1:1883", help="default: %(default)s")
+    tail.add_argument("--prefix", default="city", help="first level of the topics (default: %(default)s)")
+    tail.add_argument("--gateway", metavar="ID", default="+", help="this gateway only (default: all)")
+    tail.add_argument("--json", action="store_true", help="one JSON object per reading and line")
+    tail.add_argument("--count", type=positive, metavar="N", help="end after so many readings")
+    tail.add_argument("--seconds", type=seconds, metavar="S", help="end after so long")
+    tail.add_argument("--ack", action="store_true", help="acknowledge what was printed (gateways with confirm = ioc)")
+    tail.add_argument("--ca", default="", metavar="FILE", help="the authority that signed the broker's certificate")
+    tail.add_argument("--cert", default="", metavar="FILE", help="client certificate")
+    tail.add_argument("--key", default="", metavar="FILE", help="its key")
+    tail.add_argument("--username", default="", metavar="NAME")
+    tail.add_argument("--password-file", default="", metavar="FILE")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("give a number from 1 on")
+    return value
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("give a positive number of seconds")
+    return value
+
+
+def main(args: argparse.Namespace) -> int:
+    return asyncio.run(tail(args))
+
+
+async def tail(args: argparse.Namespace) -> int:
+    """Print until enough has arrived, the time is over, or Ctrl-C."""
+    from gateway.cli.ioc_view import printer_of
+    from gateway.model import Uplink
+
+    access = Uplink(
+        (args.broker,),
+        ca=args.ca,
+        cert=args.cert,
+        key=args.key,
+        username=args.username,
+        password_file=args.password_file,
+        keepalive=30.0,
+    )
+    printer = printer_of(as_json=args.json)
+    task = asyncio.ensure_future(follow(args, access, printer))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with printer:
+        done, _ = await asyncio.wait([task], timeout=args.seconds)
+        if not done:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    return 0
+
+
+async def follow(args: argparse.Namespace, access: Uplink, printer: Printer) -> None:
+    """Receive; after a lost connection connect again. The first connection must succeed (UplinkError)."""
+    from gateway.ioc.receiver import Receiver
+    from gateway.uplink.mqtt import Session
+
+    identifier = f"ioc-tail-{os.getpid()}-{secrets.token_hex(3)}"
+    session = await Session.open(args.broker, access, identifier, expiry=0)
+    receiver = Receiver(session, args.prefix, ack=args.ack, gateway=args.gateway)
+    while True:
+        try:
+            if await receiver.subscribe():
+                raise GatewayError(
+                    f"The broker does not let {args.username or 'this client'} read {args.prefix}/v1/#. "
+                    "Let its administrator allow that, or use another user."
+                )
+            await show(receiver, printer, args.count)
+            return
+        except UplinkError as error:
+            print(f"gateway: {error} Trying again.", file=sys.stderr)
+        finally:
+            await session.close()
+        receiver.session = session = await reopen(args.broker, access, identifier)
+
+
+async def reopen(broker: str, access: Uplink, identifier: str) -> Session:
+    """Connect again, however long it takes."""
+    from gateway.uplink.mqtt import Session
+
+    while True:
+        await asyncio.sleep(RETRY_EVERY)
+        with contextlib.suppress(UplinkError):
+            return await Session.open(broker, access, identifier, expiry=0)
+
+
+async def show(receiver: Receiver, printer: Printer, count: int | None) -> None:
+    """Print every reading that is new."""
+    async with contextlib.aclosing(receiver.arrivals()) as arrivals:
+        async for arrival in arrivals:
+            for reading, unit in readings(receiver, arrival):
+                printer.show(reading, unit)
+                printer.shown += 1
+                if printer.shown == count:
+                    printer.flush()
+                    return
+            printer.flush()
+
+
+def readings(receiver: Receiver, arrival: Arrival) -> list[tuple[Reading, str | None]]:
+    """The readings of an arrival with their units; none when it was there before."""
+    message = arrival.message
+    if message is None or not arrival.verdict:
+        return []
+    unit = receiver.catalogue.unit
+    return [
+        (reading, unit(reading.gw, reading.device, block.cfg, reading.point))
+        for block in message.blocks
+        for reading in message.readings_of(block)
+    ]

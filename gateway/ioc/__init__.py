@@ -1,0 +1,1 @@
+"""The IOC's end: decoder, ledger, receiver."""

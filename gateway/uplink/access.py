@@ -1,0 +1,73 @@
+"""How the broker is reached: its address, the certificates, the password. Read when a connection is made."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from gateway.errors import UplinkError
+from gateway.model import Uplink
+from gateway.uplink import trouble
+
+_MAX_PASSWORD = 4096
+
+
+class Endpoint(NamedTuple):
+    """Where a broker is."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def endpoint(url: str) -> Endpoint:
+    """Read "mqtts://host[:8883]" or "mqtt://host[:1883]"."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UplinkError(f"The broker's address {url!r} cannot be read: {error}. {trouble.ADDRESS}") from error
+    if parts.scheme not in ("mqtt", "mqtts") or not host:
+        raise UplinkError(f"The broker's address {url!r} is not one. {trouble.ADDRESS}")
+    tls = parts.scheme == "mqtts"
+    return Endpoint(host, port or (8883 if tls else 1883), tls)
+
+
+def tls_context(access: Uplink) -> ssl.SSLContext:
+    """Verify the broker against uplink.ca, show this gateway's certificate."""
+    try:
+        context = ssl.create_default_context(cafile=access.ca or None)
+        if access.cert:
+            context.load_cert_chain(access.cert, access.key or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise trouble.bad_certificate_files(access, error) from error
+    context.sslsocket_class = _TlsSocket
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def password(path: str) -> str | None:
+    """The content of the password file without its line end; None without a file."""
+    if not path:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            secret = file.read(_MAX_PASSWORD + 1)
+        if len(secret) > _MAX_PASSWORD:
+            raise UplinkError(f"The password file {path} has more than {_MAX_PASSWORD} bytes: it is not a password.")
+        return secret.decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise trouble.bad_password_file(path, error) from error
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: the MQTT client would leave it to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise

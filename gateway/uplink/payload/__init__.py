@@ -1,0 +1,1 @@
+"""What goes over MQTT as bytes: one module per output. Pure."""

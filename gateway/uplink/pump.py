@@ -1,0 +1,345 @@
+"""Sends over one session: the store's batches, and what the publisher has to say between them.
+
+Everything of QoS 1 goes through here, so that the window (the broker's receive maximum, or less) holds for all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgpack
+
+from gateway.clock import Clock
+from gateway.errors import UplinkError
+from gateway.model import Batch, Site, event
+from gateway.uplink.counters import Counters
+from gateway.uplink.holds import NOBODY_LISTENS, REFUSED, Holds
+from gateway.uplink.message import FAILURES, SUCCESS, Labels
+from gateway.uplink.message import NOBODY_LISTENS as UNHEARD
+from gateway.uplink.mqtt import Session, reason_name
+from gateway.uplink.payload import native, native_json
+from gateway.uplink.topics import STREAMS, Topics
+
+if TYPE_CHECKING:
+    from gateway.store import Store
+
+FORMATS = {
+    "native": (native.split, "application/msgpack"),
+    "native-json": (native_json.split, "application/json"),
+}
+_LARGEST, _SMALLEST = 2**20, 1024  # of a message, where the broker names no limit
+_HELD_NAP = 0.25
+_REMEMBERED = 1000
+
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times in seconds. Tests turn them; the values here are the product's."""
+
+    tick: float = 1.0
+    retry_first: float = 0.5
+    retry_last: float = 60.0
+    steady: float = 10.0
+    """A connection that lasted so long was a good one: the next retry is quick again."""
+    confirm_within: float = 30.0
+    """With confirm = "ioc": what is not acknowledged by then is sent again."""
+    overtaken: float = 2.0
+    """What the IOC passes over in favour of batches sent so much later has not reached it: it is sent again."""
+    stall: float = 60.0
+    """A broker that acknowledges nothing for so long is left."""
+    unconfirmed: int = 256
+    """With confirm = "ioc": so many batches may wait for the IOC's word."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """What outlives a connection: counters, holds, what is too large, events to be stored."""
+
+    counters: Counters = field(default_factory=Counters)
+    holds: Holds = field(default_factory=Holds)
+    undeliverable: set[Key] = field(default_factory=set)
+    largest: int = _LARGEST
+    """Bytes of a message: less once a broker has shown that it takes less."""
+    events: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+    """To be stored: not by the pump, because a full store may wait for the pump."""
+
+    def tell(self, *events: dict[str, Any]) -> None:
+        """Raise or clear events; there is one per transition, so they cannot pile up."""
+        for body in events:
+            self.events.put_nowait(body)
+
+
+@dataclass(slots=True)
+class Flight:
+    """One batch on its way: `left` of its messages are not confirmed, `worst` is the highest code so far."""
+
+    batch: Batch
+    left: int
+    sent: float
+    worst: int = SUCCESS
+
+
+class Item(NamedTuple):
+    """One message; `landed` is told the PUBACK's code, or None when the connection ended first."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    labels: Labels
+    landed: Callable[[int | None], None]
+
+
+class Pump:
+    """The sending side of one session."""
+
+    def __init__(self, session: Session, store: Store, clock: Clock, *, site: Site, desk: Desk, pace: Pace) -> None:
+        uplink = site.uplink
+        self._session = session
+        self._store = store
+        self._clock = clock
+        self._topics = Topics(uplink.prefix, site.gateway)
+        self._by_ioc = uplink.confirm == "ioc"
+        self._split, content_type = FORMATS[uplink.format]
+        self._labels = Labels(content_type, (("schema", "v1"), ("gw", site.gateway)))
+        self._json = Labels("application/json", (("schema", "v1"), ("gw", site.gateway)))
+        self._desk = desk
+        self._pace = pace
+        self.window = max(1, min(uplink.window, session.receive_maximum))
+        self._backlog_share = max(1, self.window // 2)
+        self._items: deque[Item] = deque()
+        self._flying: dict[asyncio.Future[int], Item] = {}
+        self._largest_lost = 0
+        self._backlog = 0
+        self._unconfirmed: dict[Key, Flight] = {}
+        self._taking = False
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle_wanted = False
+        self._progress = self._looked = clock.monotonic()
+
+    # ---- what others ask for
+
+    def say(self, topic: str, body: bytes) -> asyncio.Future[int]:
+        """Publish a retained message; the future gives the PUBACK's code, or UplinkError."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._items.append(Item(topic, body, retain=True, labels=self._json, landed=partial(_fulfil, future)))
+        self._wake.set()
+        return future
+
+    def start(self) -> None:
+        """From now on batches are sent too: what explains them has been published."""
+        self._taking = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Something has changed that the pump cannot see."""
+        self._wake.set()
+
+    async def idle(self) -> None:
+        """Return when all that can be sent is sent and confirmed."""
+        self._idle.clear()
+        self._idle_wanted = True
+        self._wake.set()
+        await self._idle.wait()
+
+    def _is_idle(self, nap: float | None) -> bool:
+        if self._flying or self._unconfirmed:
+            return False
+        rest = self._store.stats()["pending_batches"] - len(self._desk.undeliverable)
+        return nap == _HELD_NAP or (nap is None and rest <= 0)
+
+    def acknowledged(self, epoch: str, stream: str, ranges: tuple[tuple[int, int], ...]) -> None:
+        """The IOC has these batches."""
+        latest = 0.0
+        for key in [k for k in self._unconfirmed if k[:2] == (epoch, stream)]:
+            if any(first <= key[2] <= last for first, last in ranges):
+                latest = max(latest, self._unconfirmed.pop(key).sent)
+        self._send_again(stream, latest - self._pace.overtaken)
+        self._wake.set()
+
+    def learn(self) -> None:
+        """The session has ended. If the broker choked, the largest message that it left unanswered was too large."""
+        if self._session.choked and self._largest_lost > _SMALLEST:
+            self._desk.largest = max(_SMALLEST, self._largest_lost // 2)
+
+    # ---- the loop
+
+    async def run(self) -> None:
+        """Send until the session ends (UplinkError)."""
+        try:
+            while True:
+                nap = self._fill()
+                if self._idle_wanted and self._is_idle(nap):
+                    self._idle.set()
+                await self._rest(nap)
+                self._look()
+        finally:
+            self._desk.holds.forget_probes()
+            while self._items:
+                self._items.popleft().landed(None)
+
+    def _fill(self) -> float | None:
+        """Send while there is room. Returns how long to rest although the store may have more; None: until it has."""
+        while len(self._flying) < self.window:
+            if not self._items:
+                if not self._taking or len(self._unconfirmed) >= self._pace.unconfirmed:
+                    return self._pace.tick
+                batch = self._store.take(backlog=self._backlog < self._backlog_share)
+                if batch is None:
+                    return None
+                if not self._desk.holds.admits(batch.stream, self._clock.monotonic()):
+                    self._store.release([batch.key])
+                    return _HELD_NAP
+                self._load(batch)
+                continue
+            self._send(self._items.popleft())
+        return self._pace.tick
+
+    async def _rest(self, nap: float | None) -> None:
+        """Wait for a confirmation, for more in the store, for the end of the session, or for the nap's end."""
+        self._wake.clear()
+        waits: list[Awaitable[Any]] = [self._wake.wait()]
+        if nap is None:
+            waits.append(self._store.more())
+        tasks: set[asyncio.Future[Any]] = {asyncio.ensure_future(wait) for wait in waits}
+        try:
+            await asyncio.wait(
+                tasks | {self._session.closed}, timeout=nap or self._pace.tick, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session.closed.done():
+            raise UplinkError(self._session.closed.result())
+
+    def _look(self) -> None:
+        """Notice a broker that has stalled, and batches that the IOC has not acknowledged in time."""
+        now = self._clock.monotonic()
+        if self._flying and now - self._progress > self._pace.stall:
+            raise UplinkError(
+                f"The broker has acknowledged nothing for {self._pace.stall:.0f} s. Probably it is overloaded, or the "
+                "connection is dead. The agent connects again."
+            )
+        if now - self._looked < self._pace.tick:
+            return
+        self._looked = now
+        for stream in STREAMS:
+            self._send_again(stream, now - self._pace.confirm_within)
+
+    def _send_again(self, stream: str, before: float) -> None:
+        """Release what was sent before that time, and confirmed by the broker, but not by the IOC."""
+        late = [
+            key
+            for key, flight in self._unconfirmed.items()
+            if key[1] == stream and not flight.left and flight.sent < before
+        ]
+        if late:
+            self._desk.counters.overdue += len(late)
+            for key in late:
+                del self._unconfirmed[key]
+            self._store.release(late)
+
+    # ---- one batch
+
+    def _load(self, batch: Batch) -> None:
+        """Turn a batch into messages. One that no packet can carry stays in the store, and is reported once."""
+        topic = self._topic(batch)
+        room = min(self._session.room(topic, self._labels), self._desk.largest)
+        try:
+            payloads = self._split(self._topics.gateway, batch, room)
+        except UplinkError as error:
+            self._set_aside(batch, str(error))
+            return
+        flight = Flight(batch, len(payloads), self._clock.monotonic())
+        if self._by_ioc:
+            self._unconfirmed[batch.key] = flight
+        if batch.historical:
+            self._backlog += 1
+        for payload in payloads:
+            landed = partial(self._landed, flight)
+            self._items.append(Item(topic, payload, retain=False, labels=self._labels, landed=landed))
+
+    def _topic(self, batch: Batch) -> str:
+        if batch.stream != "c":
+            return self._topics(STREAMS[batch.stream])
+        return self._topics(STREAMS["c"], str(msgpack.unpackb(batch.data).get("id", "")))
+
+    def _send(self, item: Item) -> None:
+        if not self._flying:
+            self._progress = self._clock.monotonic()
+        future = self._session.publish(item.topic, item.payload, retain=item.retain, labels=item.labels)
+        self._flying[future] = item
+        self._desk.counters.published += not item.retain
+        future.add_done_callback(self._answered)
+
+    def _answered(self, future: asyncio.Future[int]) -> None:
+        item = self._flying.pop(future)
+        self._progress = self._clock.monotonic()
+        self._wake.set()
+        if future.cancelled() or future.exception():
+            self._largest_lost = max(self._largest_lost, len(item.payload))
+            item.landed(None)
+        else:
+            item.landed(future.result())
+
+    def _landed(self, flight: Flight, code: int | None) -> None:
+        """One message of a batch is confirmed, refused, or (None) lost with the connection."""
+        counters = self._desk.counters
+        if code is None:
+            counters.lost += 1
+            return
+        counters.confirmed += code == SUCCESS
+        counters.refused += code >= FAILURES
+        counters.unheard += SUCCESS < code < FAILURES
+        flight.worst = max(flight.worst, code)
+        flight.left -= 1
+        if not flight.left:
+            self._backlog -= flight.batch.historical
+            self._judge(flight.batch, flight.worst)
+
+    def _judge(self, batch: Batch, code: int) -> None:
+        """All messages of a batch are answered: free it, or keep it and hold the stream."""
+        if code == SUCCESS:
+            self._desk.tell(*self._desk.holds.worked(batch.stream))
+            if not self._by_ioc:
+                epoch, stream, seq = batch.key
+                self._desk.counters.settled += self._store.settle(epoch, stream, ((seq, seq),))
+            return
+        self._unconfirmed.pop(batch.key, None)
+        topic = self._topic(batch)
+        if code == UNHEARD:
+            kind, text = NOBODY_LISTENS, f"The broker takes messages on {topic}, but nobody has subscribed to them."
+        else:
+            kind, text = REFUSED, f"The broker refuses messages on {topic}: {reason_name(code)}."
+        self._store.release([batch.key])
+        self._desk.tell(*self._desk.holds.failed(batch.stream, kind, text, self._clock.monotonic()))
+
+    def _set_aside(self, batch: Batch, text: str) -> None:
+        """Leave a batch in the store: it is not sent on this connection. The event says so once."""
+        self._desk.holds.skipped(batch.stream)
+        if batch.key in self._desk.undeliverable:
+            return
+        if len(self._desk.undeliverable) >= _REMEMBERED:
+            self._desk.undeliverable.clear()
+        self._desk.undeliverable.add(batch.key)
+        self._desk.counters.undeliverable += 1
+        data = {"epoch": batch.epoch, "stream": batch.stream, "ranges": [[batch.seq, batch.seq]]}
+        self._desk.tell(event("undeliverable", text, severity="error", data=data))
+
+
+def _fulfil(future: asyncio.Future[int], code: int | None) -> None:
+    with contextlib.suppress(asyncio.InvalidStateError):
+        if code is None:
+            future.set_exception(UplinkError("The connection ended before the message was confirmed."))
+            future.exception()
+        else:
+            future.set_result(code)
