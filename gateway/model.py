@@ -106,7 +106,7 @@ class Device:
     birth: Mapping[str, Any] = field(default_factory=dict)
     """Body of up/birth without `v`, `gw`, `cfg`: what explains the points to the IOC."""
     cfg: str = ""
-    """8 hex digits of the hash of `birth`."""
+    """8 hex digits of the hash of the points' metadata: devices with the same points share it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from gateway.ioc.ledger import Ledger
 from gateway.ioc.receiver import Arrival, Receiver
 from gateway.model import Reading, Site
 from gateway.simulator import Simulator
+from gateway.store.look import waiting
 from gateway.uplink.mqtt import Session
 
 START_LIMIT = 10.0
@@ -170,12 +171,17 @@ class Referee:
         """Receive, over every loss of the connection."""
         while True:
             with contextlib.suppress(UplinkError):
-                session = await Session.open(self._site.uplink.brokers[0], self._site.uplink, "demo-ioc")
-                receiver = Receiver(session, self._site.uplink.prefix, ack=True, ledger=self._ledger)
-                await receiver.subscribe()
-                async for arrival in receiver.arrivals():
-                    self._take(arrival)
+                await self._receive(await Session.open(self._site.uplink.brokers[0], self._site.uplink, "demo-ioc"))
             await asyncio.sleep(0.2)
+
+    async def _receive(self, session: Session) -> None:
+        try:
+            receiver = Receiver(session, self._site.uplink.prefix, ack=True, ledger=self._ledger)
+            await receiver.subscribe()
+            async for arrival in receiver.arrivals():
+                self._take(arrival)
+        finally:
+            await session.close()
 
     @property
     def buses(self) -> Mapping[str, Any]:
@@ -184,7 +190,9 @@ class Referee:
 
     @property
     def pending(self) -> int:
-        """Readings that the agent holds, as it said last."""
+        """Readings that the agent holds: as it said last, or what is on its disk while it cannot say anything."""
+        if not self.broker_is_up:
+            return waiting(Path(self._site.store.path))
         return int(self._health.get("store", {}).get("pending", 0))
 
     @property
@@ -215,12 +223,13 @@ class Referee:
     def broker_is_back(self) -> None:
         self.broker_is_up = True
         self._back_at = self._clock.monotonic()
+        self._health = {}  # of before the outage: says nothing about the backlog
 
     async def drained(self, limit: float) -> None:
         """Wait until nothing is missing and the agent holds only what is fresh."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                while self.missing() or self.backlog or not self.received:
+                while self.missing() or self.backlog or not self._health:
                     await asyncio.sleep(0.1)
 
     async def settled(self) -> None:

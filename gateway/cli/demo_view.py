@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from collections import deque
 from pathlib import Path
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 FRAME = 0.25
 LINE_EVERY = 2.0
 SHOWN_POINTS = 4
+PICTURE_WIDTH = 112
 BARS = " ▁▂▃▄▅▆▇█"
-DEPTHS = 60
+DEPTHS = 40
 """Depths of the store that the small curve shows, one a second."""
 
 
@@ -76,14 +78,14 @@ class LiveView:
         self._referee = referee
         self._clock = clock
         self._picture = picture
-        self._console = Console(record=picture is not None, width=112 if picture else None)
+        self._console = Console()
         self._depths: deque[int] = deque(maxlen=DEPTHS)
 
     async def run(self) -> None:
         from rich.live import Live
 
         ticks = 0
-        with Live(console=self._console, auto_refresh=False, transient=self._picture is None) as live:
+        with Live(console=self._console, auto_refresh=False) as live:
             while True:
                 if ticks % round(1 / FRAME) == 0:
                     self._depths.append(self._referee.pending)
@@ -93,12 +95,19 @@ class LiveView:
 
     def show_verdict(self, verdict: dict[str, Any]) -> None:
         if self._picture is not None:
-            self._console.clear_live()
-            self._console.export_text(clear=True)
-            self._console.print(self._draw())
-            self._console.save_svg(str(self._picture), title="make demo")
+            self._save(self._picture)
         for line in verdict_lines(verdict):
             self._console.print(line, highlight=False)
+
+    def _save(self, picture: Path) -> None:
+        from io import StringIO
+
+        from rich.console import Console
+
+        paper = Console(record=True, width=PICTURE_WIDTH, file=StringIO(), force_terminal=True)
+        paper.print(self._draw())
+        # Without the web fonts that rich would fetch: a picture must not depend on a network.
+        picture.write_text(re.sub(r"@font-face \{.*?\}", "", paper.export_svg(title="make demo"), flags=re.DOTALL))
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
@@ -128,13 +137,14 @@ class LiveView:
         return line
 
     def _bus_table(self, bus: Bus) -> Table:
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
         health = self._referee.buses.get(bus.name, {})
         load = health.get("load", 0.0)
         filled = round(min(load, 1.0) * 20)
         bar = "█" * filled + "░" * (20 - filled)
-        table = Table(title=f"{bus.name}  load {bar} {load:.0%}", title_justify="left", expand=True, pad_edge=False)
+        table = Table(title=f"{bus.name}  load {bar} {load:.0%}", title_justify="left", expand=True, box=SIMPLE_HEAD)
         for name, ratio in (("device", 2), ("last values", 9), ("quality", 2)):
             table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
         for name in ("age", "per s"):
@@ -147,9 +157,8 @@ class LiveView:
         last = self._referee.last.get(device.name, {})
         if not last:
             return device.name, "[dim]waiting[/]", "", "", ""
-        units = {point["name"]: point["unit"] for point in device.birth.get("points", ())}
-        shown = [name for name in (point.name for point in device.points) if name in last][:SHOWN_POINTS]
-        values = "  ".join(f"[dim]{name}[/] {text(last[name].value)} [dim]{units.get(name, '')}[/]" for name in shown)
+        shown = [point for point in device.points if point.name in last][:SHOWN_POINTS]
+        values = "  ".join(f"[dim]{point.name}[/] {text(last[point.name].value, point.unit)}" for point in shown)
         newest = max(reading.ts for reading in last.values())
         bad = sorted({reading.quality for reading in last.values() if reading.quality != "good"})
         quality = f"[red]{', '.join(bad)}[/]" if bad else "[green]good[/]"
@@ -157,9 +166,10 @@ class LiveView:
         return device.name, values, quality, f"{age:.1f} s", f"{self._referee.rate_of(device.name):.1f}"
 
 
-def text(value: object) -> str:
-    """Write a value for a narrow column."""
-    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+def text(value: object, unit: str) -> str:
+    """Write a value and its unit for a narrow column."""
+    number = f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+    return number if unit == "1" else f"{number} {unit}"
 
 
 def verdict_lines(verdict: dict[str, Any]) -> list[str]:

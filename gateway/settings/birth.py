@@ -28,9 +28,9 @@ def points(finished: Iterable[Point]) -> list[dict[str, Any]]:
     return described
 
 
-def cfg(body: dict[str, Any]) -> str:
-    """Return 8 hex digits that change whenever the body does."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def cfg(described: list[dict[str, Any]]) -> str:
+    """Return 8 hex digits that change whenever the points do. Devices with the same points share them."""
+    text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -106,6 +106,7 @@ def _born(
         "confidence": head.confidence if head else "",
     }
     points = tuple(points)
+    described = birth.points(points)
     body = {
         "device": name,
         "profile": known,
@@ -114,7 +115,7 @@ def _born(
         "bus": bus,
         "address": address,
         "location": location,
-        "points": birth.points(points),
+        "points": described,
     }
     return Device(
         name=name,
@@ -128,5 +129,5 @@ def _born(
         profile_sha256=known["sha256"],
         confidence=known["confidence"],
         birth=body,
-        cfg=birth.cfg(body),
+        cfg=birth.cfg(described),
     )

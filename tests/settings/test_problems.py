@@ -330,10 +330,9 @@ MISTAKES = {
     "health_every": (
         "[uplink]", "[uplink]\nhealth_every = 60", "uplink.health_every", "health", "without a unit", '"60s"',
     ),
-    "linger too long": ("[store]", '[store]\nlinger = "6m"', "store.linger", "linger", "outside 10ms to 5m", "between"),
-    "linger too short": ("[store]", '[store]\nlinger = "1ms"', "store.linger", "linger", "outside", ""),
+    "linger too long": ("[store]", '[store]\nlinger = "6m"', "store.linger", "linger", "outside 0ms to 5m", "between"),
     "commit_every": (
-        "[store]", '[store]\ncommit_every = "1h"', "store.commit_every", "commit", "outside 10ms to 5m", "",
+        "[store]", '[store]\ncommit_every = "1h"', "store.commit_every", "commit", "outside 0ms to 5m", "",
     ),
     "max_size without unit": (
         "[store]", "[store]\nmax_size = 512", "store.max_size", "max_size", "without a unit", '"512MB"',
