@@ -48,6 +48,8 @@ GOALS = (
     Goal('delay device to IOC, p99, `linger = "1s"`', "typical", "delay_p99", 1.3, "s"),
     Goal('delay device to IOC, p50, `linger = "0s"`', "typical", "delay_p50", 0.05, "s", "ours-0s"),
     Goal('delay device to IOC, p99, `linger = "0s"`', "typical", "delay_p99", 0.2, "s", "ours-0s"),
+    Goal("bytes of a batch per reading, 60 readings (15 meters x 4 tags)", "sizes", "size_60", 9, "B"),
+    Goal("bytes of a batch per reading, 600 readings", "sizes", "size_600", 2.5, "B"),
     Goal("error of a reading's time, p99", "typical", "error_p99", 10, "ms"),
 )
 PEERS = ("plain", "modpoll", "tb-sqlite", "tb-file")
@@ -85,6 +87,7 @@ COLUMNS = {
     },
     "idle": {"core_percent": "% of a core", "pss_mib": "PSS MiB", "threads": "threads"},
     "start": {"first_poll_s": "start to first poll without a broker s"},
+    "sizes": {"size_60": "60 readings a batch, B", "size_600": "600 readings a batch, B"},
     "import": {"import_s": "import s", "extra": "of rich and typer loaded"},
     "away": {
         "disk_online": "disk B per reading, online",
@@ -102,6 +105,7 @@ TITLES = {
     "asap": "As fast as possible: the same 20 devices",
     "idle": "Idle: period 60 s",
     "start": "Start without a broker",
+    "sizes": "Size of a batch: 15 meters x 4 tags, envelope included, median of nine random walks",
     "import": "Import of what a run needs",
     "away": "Broker away",
 }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import decode
 import field
+import sizes
 from rig import Failed, Rig, Sleep, Window
 from systems import BUILD, ROOT, SYSTEMS, System
 
@@ -79,6 +80,17 @@ def _imports(systems: Sequence[System], quick: bool) -> Iterator[Step]:
     for system in systems:
         if system.name not in ("ours-0s", "tb-file"):
             yield Step("import", f"import: {system.label}", 3, _guarded(system, measure))
+
+
+def _sizes(_systems: Sequence[System], _quick: bool) -> Iterator[Step]:
+    def run(_sleep: Sleep) -> dict[str, Figures]:
+        figures = {
+            f"size_{60 * rows}": statistics.median(sizes.bytes_per_reading(rows, seed) for seed in range(9))
+            for rows in (1, 10)
+        }
+        return {"ours": figures}
+
+    yield Step("sizes", "size of a batch, reference workload", 1, run)
 
 
 def _typical(systems: Sequence[System], quick: bool) -> Iterator[Step]:
@@ -257,6 +269,7 @@ def _drained(rows: list[decode.Row], back: float) -> bool:
 SCENARIOS: dict[str, Callable[[Sequence[System], bool], Iterator[Step]]] = {
     "simulator": _simulator,
     "import": _imports,
+    "sizes": _sizes,
     "typical": _typical,
     "idle": _idle,
     "asap": _asap,

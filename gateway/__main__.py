@@ -33,7 +33,15 @@ def main(argv: list[str] | None = None) -> int:
             sub.epilog = f"example: {verb.EXAMPLE}"
             verb.arguments(sub)
     args = parser.parse_args(argv)
-    return run(import_module(f"gateway.cli.{args.verb}"), args)
+    try:
+        return run(import_module(f"gateway.cli.{args.verb}"), args)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing in ("gateway", "drivers", "firmware_tools"):
+            raise
+        extra = "ioc" if args.verb == "ioc" else "agent"
+        print(f"gateway: {missing} is not installed: `pip install 'smart-city-gateway[{extra}]'`", file=sys.stderr)
+        return 1
 
 
 def run(verb: object, args: argparse.Namespace) -> int:

@@ -71,6 +71,7 @@ async def demo(args: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as name:
         folder = Path(name)
+        share_profiles(load(args.config), folder / "store")
         broker = Broker(args.broker, folder)
         config = folder / "gateway.json"
         config.write_text(json.dumps(rehearsal(read(args.config).data, folder, broker.url)), encoding="utf-8")
@@ -141,6 +142,14 @@ def rehearsal(document: dict[str, Any], folder: Path, broker: str) -> dict[str, 
     return rehearsed
 
 
+def share_profiles(site: Site, store: Path) -> None:
+    """Let the rehearsed store show the profiles that the real one holds."""
+    own = Path(site.store.path) / "profiles"
+    if own.is_dir():
+        store.mkdir()
+        (store / "profiles").symlink_to(own)
+
+
 def simulated(bus: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the bus with a port that exists only here."""
     if "serial" in bus:
@@ -150,10 +159,3 @@ def simulated(bus: dict[str, Any], folder: Path) -> dict[str, Any]:
             port = probe.getsockname()[1]
         return {**bus, "tcp": {**bus["tcp"], "host": "127.0.0.1", "port": port}}
     return bus
-
-
-def count(site: Site) -> str:
-    """Say how large the quarter is."""
-    devices = [device for bus in site.buses for device in bus.devices]
-    points = sum(len(device.points) for device in devices)
-    return f"{len(site.buses)} buses, {len(devices)} devices, {points} points"

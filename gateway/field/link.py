@@ -27,6 +27,8 @@ SHORT_SILENCE = 0.050
 """A frame that stops early may sit in a USB adapter (16 ms latency timer) for a while."""
 QUIET_GAP = 0.3
 """After a time-out on a line without transaction numbers: what comes now is late, and must not answer the next."""
+PATIENCE = 1.0
+"""Seconds that a request waits for a line that does not fall silent."""
 CONNECT_TIMEOUT = 5.0
 BACKOFF = (0.5, 5.0)
 
@@ -160,6 +162,9 @@ class SerialLink:
             raise LinkError(self._lost)
         began = self._now()
         await self._until(max(self._free_at, inbox.last + self._silence))
+        if self._unread():  # it came before the request, and must not answer it
+            self._read()
+            await self._until(inbox.last + self._silence)
         self._write(step.request)
         sent = self._now() + len(step.request) * self._character
         if step.find is None:
@@ -181,10 +186,13 @@ class SerialLink:
 
     async def _until(self, when: float) -> None:
         # The line may speak while we wait (a late reply, noise): the silence counts from its last byte.
+        patience = max(when, self._now()) + PATIENCE
         while (rest := when - self._now()) > 0:
             await asyncio.sleep(rest)
             if self._inbox is not None:
                 when = max(when, self._inbox.last + self._silence)
+            if when > patience:
+                raise BadFrame("the line babbles: it does not fall silent")
 
     def _open_device(self) -> serial.Serial:
         port, form = self._port, self._port.format
@@ -209,6 +217,15 @@ class SerialLink:
             raise LinkError(explain_serial(self._port, error)) from None
         if written != len(request):
             raise LinkError(f"{self._port.port} took {written} of {len(request)} bytes: the line is blocked")
+
+    def _unread(self) -> bool:
+        """Whether bytes have come that the loop has had no time for."""
+        if self._device is None:
+            raise LinkError(self._lost)
+        try:
+            return bool(self._device.in_waiting)
+        except OSError as error:
+            raise LinkError(explain_serial(self._port, error)) from None
 
     def _read(self) -> None:
         assert self._device is not None

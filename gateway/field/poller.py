@@ -49,7 +49,7 @@ class Unit:
         self.driver: Driver = create(device.driver, **device.options)
         self.health = Health(last_good=now)
         self.report = Report.of(device.points, counters)
-        self.read = self.reported = self.missed = self.timeouts = self.bad_frames = 0
+        self.due = self.read = self.reported = self.missed = self.timeouts = self.bad_frames = 0
 
 
 class Poller:
@@ -100,7 +100,7 @@ class Poller:
         """
         total = {
             name: sum(getattr(unit, name) for unit in self.units)
-            for name in ("read", "reported", "missed", "timeouts", "bad_frames")
+            for name in ("due", "read", "reported", "missed", "timeouts", "bad_frames")
         }
         (since, busy), now = self._load_since, self._now()
         self._load_since = (now, self._link.busy)
@@ -108,7 +108,6 @@ class Poller:
             "load": round((self._link.busy - busy) / max(now - since, 1e-3), 4),
             "up": bool(self._is_up),
             "fault": self._fault,
-            "due": total["read"] + total["missed"],
             **total,
             "suppressed": sum(unit.report.suppressed for unit in self.units),
             "dead": [unit.device.name for unit in self.units if unit.health.dead],
@@ -126,7 +125,17 @@ class Poller:
 
     async def _poll(self, job: Job, now: float) -> None:
         unit = self.units[job.device]
+        unit.due += job.missed + len(job.points)
         unit.missed += job.missed
+        before = unit.read
+        try:
+            await self._read(job, unit)
+        except LinkError:
+            unit.missed += len(job.points) - (unit.read - before)
+            raise
+        self._schedule.charge(self._now() - now)
+
+    async def _read(self, job: Job, unit: Unit) -> None:
         groups = unit.driver.plan(job.points)
         for index, group in enumerate(groups):
             samples, at, error = await self._converse(unit, group)
@@ -141,7 +150,6 @@ class Poller:
                     await self._tell(unit, rest, at)
                 await self._device_failed(job.device, error)
                 break
-        self._schedule.charge(self._now() - now)
 
     async def _tell(self, unit: Unit, samples: list[Sample], at: float) -> None:
         unit.read += len(samples)
@@ -233,6 +241,7 @@ class Poller:
         )
         now = self._now()
         for unit in self.units:
+            unit.due += len(unit.device.points)
             await self._tell(unit, [Sample(point.name, None, BAD_TIMEOUT) for point in unit.device.points], now)
 
     async def _event(self, code: str, text: str, **more: Any) -> None:

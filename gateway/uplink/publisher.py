@@ -91,7 +91,7 @@ class Publisher:
                 with contextlib.suppress(TimeoutError):
                     await self._until_stop(asyncio.wait_for(self._hurry.wait(), random.uniform(0, delay)))
                 self._hurry.clear()
-                delay = min(delay * 2, self._pace.retry_last)
+                delay = min(delay * self._pace.retry_growth, self._pace.retry_last)
         finally:
             events.cancel()
             self._finished.set()

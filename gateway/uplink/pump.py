@@ -46,6 +46,8 @@ class Pace:
 
     tick: float = 1.0
     retry_first: float = 0.5
+    retry_growth: float = 1.5
+    """Doubling would leave a gateway alone for as long again as a short outage has lasted."""
     retry_last: float = 60.0
     steady: float = 10.0
     """A connection that lasted so long was a good one: the next retry is quick again."""

@@ -118,6 +118,33 @@ async def test_a_babbling_line_is_a_bad_frame_with_a_bound(wire):
         await task
 
 
+async def test_a_line_that_does_not_fall_silent_is_given_up_and_taken_up_again(wire):
+    far_end, link = wire
+    loop = asyncio.get_running_loop()
+    babbling = True
+
+    def babble() -> None:
+        if babbling:
+            far_end.say(b"x")
+            loop.call_later(0.001, babble)
+
+    babble()
+    with pytest.raises(BadFrame, match="babbles"):
+        await link.exchange(ask(), 5.0)
+    babbling = False
+    far_end.answer = lambda _: far_end.say(b"<good>")
+    assert (await link.exchange(ask(), 5.0)).frame == b"<good>"
+
+
+async def test_bytes_that_nobody_has_read_yet_do_not_answer_the_next_request(wire):
+    far_end, link = wire
+    far_end.answer = lambda _: far_end.say(b"<good>")
+    await link.exchange(ask(), 5.0)
+    await link.pause(0.05)  # the line has been silent for long: the next request need not wait
+    far_end.say(b"<late>")  # and the loop has no chance to look at this before it
+    assert (await link.exchange(ask(), 5.0)).frame == b"<good>"
+
+
 async def test_after_bad_bytes_the_next_exchange_starts_clean(wire):
     far_end, link = wire
     far_end.answer = lambda _: far_end.say(b"<12345")

@@ -65,3 +65,27 @@ def test_the_run_path_loads_nothing_for_eyes_only(tmp_path):
     assert {"gateway.app", "gateway.settings", "gateway.uplink.publisher", "structlog"} <= loaded
     assert {name for name in loaded if name.split(".")[0] in {"rich", "typer", "click", "pygments", "iotcore"}} == set()
     assert not [name for name in loaded if name.startswith(("gateway.simulator", "gateway.ioc"))]
+
+
+def loaded_by(code: str, folder: Path) -> set[str]:
+    probe = f"import sys\n{code}\nprint(' '.join(sorted(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", probe], cwd=folder, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in shown.stdout.split()}
+
+
+def test_decoding_needs_msgpack_and_nothing_else(tmp_path):
+    loaded = loaded_by("import gateway.ioc.decode, gateway.ioc.ledger", tmp_path)
+    assert "msgpack" in loaded
+    assert loaded & {"pydantic", "pymodbus", "serial", "structlog", "aiomqtt", "paho", "rich", "asyncio"} == set()
+
+
+def test_the_iocs_side_runs_without_the_agents_libraries(tmp_path):
+    code = "import gateway.cli.ioc, gateway.cli.ioc_view, gateway.ioc.receiver, gateway.uplink.mqtt"
+    assert loaded_by(code, tmp_path) & {"pydantic", "pymodbus", "serial", "structlog"} == set()
+
+
+def test_a_library_that_is_missing_is_one_sentence(tmp_path):
+    code = "import sys; sys.modules['pydantic'] = None; from gateway.__main__ import main; sys.exit(main(['check']))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert shown.stderr == "gateway: pydantic is not installed: `pip install 'smart-city-gateway[agent]'`\n"
