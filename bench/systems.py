@@ -174,7 +174,7 @@ _FILE: dict[str, object] = {
 _TB_PROBE = (
     "import thingsboard_gateway.gateway.tb_gateway_service, thingsboard_gateway.connectors.modbus.modbus_connector"
 )
-_OURS_PROBE = "import gateway.__main__, gateway.cli.run, gateway.settings, gateway.app, drivers.modbus.driver"
+_OURS_PROBE = "import gateway.__main__, gateway.cli.run, gateway.app, drivers.modbus.driver"
 
 SYSTEMS = {
     s.name: s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -64,6 +65,8 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 field = [group.create_task(poller.run()) for poller in self._pollers]
                 rest = [group.create_task(part) for part in self._parts()]
+                gc.collect()
+                gc.freeze()  # what is here now stays: no collection needs to look at it again
                 notify("READY=1")
                 logger.info("running", version=__version__, gateway=self._site.gateway, epoch=self._store.epoch)
                 await stop.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import isfinite
 
 from drivers.base import BadFrame, Conversation, Exchange, NoReply, Point, Sample, Step, Value, sample
 from drivers.modbus import pdu, values
@@ -328,7 +329,16 @@ def _sampler(point: Point) -> Callable[[values.Raw | None], Sample]:
     if kind == "bit":
         off, on = (_bit_sample(point, raw) for raw in (False, True))
         return lambda raw: on if raw else off
+    if _is_plain(point):  # nearly all registers of a PLC: worth not going through every rule each time
+        name = point.name
+        return lambda raw: Sample(name, raw) if raw is not None and isfinite(raw) else sample(point, raw)  # type: ignore[arg-type]
     return lambda raw: sample(point, raw)  # type: ignore[arg-type]  # only a string register yields text
+
+
+def _is_plain(point: Point) -> bool:
+    """Whether the value is the raw number as it is."""
+    limits = (point.decimals, point.low, point.high)
+    return point.scale == 1.0 and not (point.offset or point.labels or point.sentinels) and limits == (None,) * 3
 
 
 def _bit_sample(point: Point, raw: bool) -> Sample:

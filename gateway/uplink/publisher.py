@@ -195,7 +195,7 @@ class Publisher:
     # ---- what the gateway says about itself
 
     async def _speak(self, session: Session, pump: Pump) -> None:
-        """First the status and what explains the readings, then whatever has changed, once per tick."""
+        """First the status and what explains the readings, then whatever has changed, looked for now and then."""
         self._tell_changes(pump)
         if not (self._explained and session.session_present):
             await self._give_birth(pump, None)
@@ -212,7 +212,8 @@ class Publisher:
             await self._bury(pump)
             self._nudge.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudge.wait(), self._pace.tick)
+                rest = min(self._pace.speak, max(0.0, health_due - self._clock.monotonic()))
+                await asyncio.wait_for(self._nudge.wait(), rest)
 
     async def _give_birth(self, pump: Pump, only: tuple[str, str] | None) -> None:
         """Publish the births of all devices, or one; also those that only the backlog needs."""

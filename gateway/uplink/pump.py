@@ -45,6 +45,8 @@ class Pace:
     """Times in seconds. Tests turn them; the values here are the product's."""
 
     tick: float = 1.0
+    speak: float = 5.0
+    """How often the gateway looks whether there is something new to say about itself."""
     retry_first: float = 0.5
     retry_growth: float = 1.5
     """Doubling would leave a gateway alone for as long again as a short outage has lasted."""

@@ -79,7 +79,7 @@ async def gateway(tmp_path: Path, broker: str) -> AsyncIterator[Callable[..., Ga
         bus = Bus("bus-1", SerialPort("/dev/null"), "rtu", (device,))
         site = Site(name, "", "system", Uplink((broker,), **uplink), settings, (bus,))
         store = Store(settings, clock)
-        pace = Pace(tick=0.05, retry_first=0.02, retry_last=0.1, confirm_within=0.5)
+        pace = Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, confirm_within=0.5)
         built.append(Gateway(clock, store, Publisher(site, store, clock, dict, pace=pace)))
         return built[-1]
 

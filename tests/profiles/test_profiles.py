@@ -171,7 +171,8 @@ def test_birth_of_every_profile_is_stable_and_tells_counters_as_three(profile):
         device_from_profile(name, 8, "a"),
     )
     assert device.birth == again.birth
-    assert device.cfg == again.cfg != other.cfg
+    assert device.cfg == again.cfg == other.cfg
+    assert device.birth != other.birth
     named = [point["name"] for point in device.birth["points"]]
     for point in device.points:
         derived = [f"{point.name}.total", f"{point.name}.gen"]

@@ -455,7 +455,7 @@ class Rig:
         await self.store.close()
 
 
-QUICK = Pace(tick=0.05, retry_first=0.02, retry_last=0.1, steady=60.0, confirm_within=0.3, stall=5.0)
+QUICK = Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, steady=60.0, confirm_within=0.3, stall=5.0)
 
 
 @pytest.fixture

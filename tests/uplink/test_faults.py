@@ -43,7 +43,7 @@ async def test_withheld_confirmations_fill_the_window_and_free_nothing(fake_brok
 async def test_a_broker_that_stalls_is_left(fake_broker: Any, rig: Any, until: Any) -> None:
     answers = iter(["withhold"])
     fake_broker.answer = lambda message: next(answers, 0) if message.kind == "telemetry" else 0
-    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, retry_first=0.02, retry_last=0.1, stall=0.2))
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, stall=0.2))
     await gateway.start()
     await gateway.read()
     await until(lambda: gateway.store.stats()["pending"] == 0, "the confirmation on the next connection")
@@ -218,7 +218,7 @@ async def test_stop_without_a_connection_is_quick_and_keeps_everything(fake_brok
 
 async def test_stop_tries_once_more_at_once(fake_broker: Any, rig: Any, until: Any) -> None:
     await fake_broker.stop()
-    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, retry_first=3600.0, retry_last=3600.0))
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=0.05, retry_first=3600.0, retry_last=3600.0))
     await gateway.start()
     for i in range(300):
         await gateway.read(float(i))
@@ -232,7 +232,7 @@ async def test_stop_tries_once_more_at_once(fake_broker: Any, rig: Any, until: A
 
 async def test_stop_gives_up_when_nobody_is_there(fake_broker: Any, rig: Any, until: Any) -> None:
     await fake_broker.stop()
-    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, retry_first=3600.0, retry_last=3600.0))
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=0.05, retry_first=3600.0, retry_last=3600.0))
     await gateway.start()
     await gateway.read()
     await until(lambda: gateway.publisher.counters.failures == 1, "the first attempt")
@@ -244,7 +244,7 @@ async def test_stop_gives_up_when_nobody_is_there(fake_broker: Any, rig: Any, un
 
 async def test_what_the_ioc_passes_over_is_sent_again_soon(fake_broker: Any, rig: Any, until: Any) -> None:
     """A broker that has just been restarted confirms messages before the IOC has subscribed: they reach nobody."""
-    pace = Pace(tick=0.05, retry_first=0.02, retry_last=0.1, confirm_within=3600.0, overtaken=0.01)
+    pace = Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, confirm_within=3600.0, overtaken=0.01)
     gateway = rig(fake_broker.url, confirm="ioc", pace=pace)
     await gateway.start()
     await until(lambda: fake_broker.kinds("birth"), "the birth")
@@ -277,7 +277,7 @@ async def test_backlog_leaves_room_for_live_readings(fake_broker: Any, rig: Any,
 
 
 async def test_unconfirmed_batches_are_bounded(fake_broker: Any, rig: Any, until: Any) -> None:
-    pace = Pace(tick=0.05, retry_first=0.02, retry_last=0.1, confirm_within=60.0, unconfirmed=10)
+    pace = Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, confirm_within=60.0, unconfirmed=10)
     gateway = rig(fake_broker.url, confirm="ioc", pace=pace)
     await gateway.start()
     await until(lambda: fake_broker.kinds("birth"), "the birth")
@@ -292,7 +292,7 @@ async def test_unconfirmed_batches_are_bounded(fake_broker: Any, rig: Any, until
 
 
 async def test_after_a_reconnect_everything_unacknowledged_comes_again(fake_broker: Any, rig: Any, until: Any) -> None:
-    pace = Pace(tick=0.05, retry_first=0.02, retry_last=0.1, confirm_within=60.0)
+    pace = Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, confirm_within=60.0)
     gateway = rig(fake_broker.url, confirm="ioc", pace=pace)
     await gateway.start()
     await until(lambda: fake_broker.kinds("birth"), "the birth")
