@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-LOCKS = {"requirements.lock": ["demo"], "requirements-dev.lock": ["demo", "dev"]}
+LOCKS = {"requirements.lock": ["agent", "ioc", "demo"], "requirements-dev.lock": ["agent", "ioc", "demo", "dev"]}
 
 for name, extras in LOCKS.items():
     command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
