@@ -11,7 +11,7 @@ help:
 	@echo "make lock    renew the locked requirements"
 
 demo: .venv/.demo
-	@$(PY) -m gateway demo $(ARGS)
+	@$(PY) -m gateway demo --config config/gateway.toml $(ARGS)
 
 test: .venv/.dev .venv/.tools
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)

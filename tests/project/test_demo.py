@@ -39,6 +39,13 @@ def test_an_outage_in_the_middle_loses_nothing():
     assert "broker AWAY" in shown.stderr
 
 
+def test_make_demo_needs_no_more_words():
+    command = ["make", "--no-print-directory", "demo", "ARGS=--seconds 5 --json"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout.splitlines()[-1])["missing"] == 0
+
+
 def test_a_swapped_word_order_in_the_driver_makes_the_demo_fail(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "from drivers.modbus.register import ORDERS\n"
