@@ -10,7 +10,7 @@ from gateway.model import Uplink
 
 ADDRESS = "Write mqtts://host:8883 (TLS) or mqtt://host:1883 (plain), in uplink.brokers of the site file."
 
-_EXPIRED, _NOT_YET, _WRONG_HOST = 10, 9, {62, 64}  # X509_V_ERR_* of OpenSSL
+_EXPIRED, _NOT_YET, _WRONG_HOST, _STRANGER = 10, 9, {62, 64}, {18, 19, 20, 21}  # X509_V_ERR_* of OpenSSL
 
 _REFUSALS = {  # MQTT 5 section 3.2.2.2
     0x84: ("it speaks neither MQTT 5 nor 3.1.1", "Check that the address is that of an MQTT broker."),
@@ -86,6 +86,11 @@ def _distrust(error: ssl.SSLCertVerificationError, access: Uplink) -> str:
         return (
             "its certificate is for another name. Write the name that stands in the certificate into uplink.brokers, "
             "or let the certificate be issued for this one."
+        )
+    if error.verify_code not in _STRANGER:
+        return (
+            f"its certificate, or that of its authority, breaks a rule: {error.verify_message}. Newer systems are "
+            "stricter than older ones. Let the certificate be issued anew, with the extensions that RFC 5280 asks for."
         )
     signer = f"uplink.ca ({access.ca})" if access.ca else "the machine's own list of authorities (uplink.ca is not set)"
     return (

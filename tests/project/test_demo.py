@@ -82,12 +82,13 @@ def test_no_child_survives_a_killed_demo():
     process = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+    assert len(children) == 2  # broker and agent
     process.kill()
     process.wait()
     process.stdout.close()
     deadline = time.monotonic() + 20
-    for child in children.stdout.split():
+    for child in children:
         while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not Path(f"/proc/{child}").exists()

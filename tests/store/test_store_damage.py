@@ -93,7 +93,7 @@ async def test_salvage_goes_on_after_a_crash(desk):
 async def test_a_page_with_only_a_flipped_bit_costs_one_batch(desk):
     epoch = await filled(desk, 100, clean=True)
     path = desk.folder / "gateway.db"
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         data = db.execute("SELECT data FROM batch WHERE id & 0xffff = 50").fetchone()[0]
     where = path.read_bytes().index(data)
     overwrite(path, where, bytes([data[0] ^ 1]))

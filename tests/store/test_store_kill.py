@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def ledger(said):
 async def find_all(desk, said):
     """Nothing that was committed and not settled may be missing, and every value is a true one."""
     epoch, committed, settled = ledger(said)
-    with sqlite3.connect(desk.folder / "gateway.db") as db:
+    with closing(sqlite3.connect(desk.folder / "gateway.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store = await desk.open()
     assert epoch is None or store.epoch != epoch

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -18,7 +19,7 @@ from gateway.store import Store
 
 
 def rows(desk):
-    with sqlite3.connect(desk.folder / "gateway.db") as db:
+    with closing(sqlite3.connect(desk.folder / "gateway.db")) as db:
         return db.execute("SELECT count(*) FROM batch").fetchone()[0]
 
 
@@ -50,7 +51,7 @@ async def test_an_epoch_is_the_start_counter_and_64_random_bits(desk):
 
 async def test_the_epoch_is_on_disk_before_anything_can_be_published(desk):
     store = await desk.open()
-    with sqlite3.connect(desk.folder / "gateway.db") as db:
+    with closing(sqlite3.connect(desk.folder / "gateway.db")) as db:
         assert f"1-{db.execute('SELECT token FROM run').fetchone()[0]}" == store.epoch
 
 

@@ -233,6 +233,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "9",
             "-subj",
             f"/CN={name}",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
         )
     for name, extension in (("server", "subjectAltName=DNS:localhost"), ("client", "extendedKeyUsage=clientAuth")):
         (folder / f"{name}.ext").write_text(extension)
