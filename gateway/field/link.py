@@ -158,13 +158,12 @@ class SerialLink:
 
     async def exchange(self, step: Exchange, timeout: float) -> Reply:
         inbox = self._inbox
-        if self._device is None or inbox is None:
+        if inbox is None:
             raise LinkError(self._lost)
         began = self._now()
         await self._until(max(self._free_at, inbox.last + self._silence))
-        if self._unread():  # it came before the request, and must not answer it
-            self._read()
-            await self._until(inbox.last + self._silence)
+        self._read()  # what the loop has had no time for came before the request, and must not answer it
+        await self._until(inbox.last + self._silence)
         self._write(step.request)
         sent = self._now() + len(step.request) * self._character
         if step.find is None:
@@ -197,7 +196,7 @@ class SerialLink:
     def _open_device(self) -> serial.Serial:
         port, form = self._port, self._port.format
         try:
-            return serial.Serial(
+            device = serial.Serial(
                 port.port,
                 port.baud,
                 bytesize=int(form[0]),
@@ -206,11 +205,14 @@ class SerialLink:
                 timeout=0,
                 exclusive=True,
             )
+            tell_empty_from_gone(device)
+            return device
         except (OSError, ValueError, termios.error) as error:
             raise LinkError(explain_serial(port, error)) from None
 
     def _write(self, request: bytes) -> None:
-        assert self._device is not None
+        if self._device is None:  # lost while we waited
+            raise LinkError(self._lost)
         try:
             written = os.write(self._device.fileno(), request)
         except OSError as error:
@@ -218,18 +220,9 @@ class SerialLink:
         if written != len(request):
             raise LinkError(f"{self._port.port} took {written} of {len(request)} bytes: the line is blocked")
 
-    def _unread(self) -> bool:
-        """Whether bytes have come that the loop has had no time for."""
-        if self._device is None:
-            raise LinkError(self._lost)
-        try:
-            return bool(self._device.in_waiting)
-        except OSError as error:
-            raise LinkError(explain_serial(self._port, error)) from None
-
     def _read(self) -> None:
-        assert self._device is not None
-        assert self._inbox is not None
+        if self._device is None or self._inbox is None:
+            return
         try:
             data = os.read(self._device.fileno(), KEEP)
         except BlockingIOError:
@@ -246,6 +239,13 @@ class SerialLink:
         self._inbox.fail(LinkError(self._lost))
         self._device.close()
         self._device = None
+
+
+def tell_empty_from_gone(device: serial.Serial) -> None:
+    """Let a read without data say "try again": an empty one then means that the device is gone (termios(3), VMIN)."""
+    attributes = termios.tcgetattr(device.fileno())
+    attributes[6][termios.VMIN] = 1
+    termios.tcsetattr(device.fileno(), termios.TCSANOW, attributes)
 
 
 class TcpLink(asyncio.Protocol):
