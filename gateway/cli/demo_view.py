@@ -24,7 +24,7 @@ LINE_EVERY = 2.0
 SHOWN_POINTS = 4
 PICTURE_WIDTH = 112
 BARS = " ▁▂▃▄▅▆▇█"
-DEPTHS = 40
+DEPTHS = 60
 """Depths of the store that the small curve shows, one a second."""
 
 
@@ -130,8 +130,8 @@ class LiveView:
         line.append("up" if state.broker_is_up else "AWAY", "bold green" if state.broker_is_up else "bold red")
         line.append(f"   received {state.received} ({state.rate():.0f}/s)   ")
         line.append(f"wrong {state.wrong}", "bold red" if state.wrong else "green")
-        line.append(f"   missing {state.missing()}   duplicates {state.duplicates()}   ")
-        line.append(f"store {state.pending:>5} ", "bold yellow" if state.pending > 200 else "")
+        line.append(f"   missing {state.missing()}   duplicates {state.duplicates()}\n")
+        line.append(f"waiting in the store {state.pending:>5} ", "" if state.broker_is_up else "bold yellow")
         top = max(*self._depths, 1) if self._depths else 1
         line.append("".join(BARS[round(depth / top * (len(BARS) - 1))] for depth in self._depths), "yellow")
         return line
