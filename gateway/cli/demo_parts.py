@@ -191,7 +191,7 @@ class Referee:
     @property
     def pending(self) -> int:
         """Readings that the agent holds: as it said last, or what is on its disk while it cannot say anything."""
-        if not self.broker_is_up:
+        if not self._health or not self.broker_is_up:
             return waiting(Path(self._site.store.path))
         return int(self._health.get("store", {}).get("pending", 0))
 

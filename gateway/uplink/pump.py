@@ -48,9 +48,9 @@ class Pace:
     speak: float = 5.0
     """How often the gateway looks whether there is something new to say about itself."""
     retry_first: float = 0.5
-    retry_growth: float = 1.5
+    retry_growth: float = 1.3
     """Doubling would leave a gateway alone for as long again as a short outage has lasted."""
-    retry_last: float = 60.0
+    retry_last: float = 30.0
     steady: float = 10.0
     """A connection that lasted so long was a good one: the next retry is quick again."""
     confirm_within: float = 30.0
