@@ -10,9 +10,10 @@ import selectors
 import signal
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from gateway import __version__
+from gateway import __version__, machine
 from gateway.clock import Clock
 from gateway.field.link import link_of
 from gateway.field.poller import Poller
@@ -90,7 +91,8 @@ class Agent:
         return [self._store.run(), self._publisher.run(), self._watch_clock(), self._keep_state(), watchdog()]
 
     def _health(self) -> dict[str, Any]:
-        return {"buses": {poller.bus.name: poller.stats() for poller in self._pollers}}
+        buses = {poller.bus.name: poller.stats() for poller in self._pollers}
+        return {"buses": buses, "machine": machine.facts(Path(self._site.store.path))}
 
     async def _watch_clock(self) -> None:
         while True:

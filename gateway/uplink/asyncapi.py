@@ -155,7 +155,7 @@ SCHEMAS: dict[str, Schema] = {
     "Clock": record(_HEAD | {"boot": TEXT, "anchor": {"type": "integer", "description": "wall minus monotonic, ms"}}),
     "Health": record(
         _HEAD | {"ts": WALL, "uplink": {"type": "object"}, "store": {"type": "object"}},
-        {"buses": {"type": "object"}},
+        {"buses": {"type": "object"}, "machine": {"type": "object"}},
         "Counters of every hop.",
     ),
     "Ranges": record(
