@@ -161,6 +161,7 @@ class Referee:
         self._arrivals: dict[str, deque[tuple[float, int]]] = {}
         self._back_at: float | None = None
         self._health: Mapping[str, Any] = {}
+        self._said_goodbye = False
         self.last: dict[str, dict[str, Reading]] = {}
         self.examples: list[str] = []
         self.broker_is_up = True
@@ -236,16 +237,17 @@ class Referee:
         """Wait until the agent's last words are in: it has ended, so they are on their way."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5.0):
-                while self.received < self._reported() or self.missing():
+                while not self._said_goodbye or self.received < self._reported() or self.missing():
                     await asyncio.sleep(0.05)
 
     def verdict(self, outage: float) -> dict[str, Any]:
         """Return the demo's result. `missing` counts readings; a gap in the batch numbers counts at least one."""
         stored = self._reported()
+        unproven = not self._said_goodbye  # without the agent's last figures
         return {
             "readings_stored": stored,
             "readings_received": self.received,
-            "missing": max(stored - self.received, self.missing()),
+            "missing": max(stored - self.received, self.missing(), int(unproven)),
             "duplicates": self.duplicates(),
             "wrong_values": self.wrong,
             "values_checked": self.checked,
@@ -260,6 +262,8 @@ class Referee:
     def _take(self, arrival: Arrival) -> None:
         if arrival.kind == "health":
             self._health = arrival.body
+        elif arrival.kind == "status":  # the last words are the final figures, and then "offline"
+            self._said_goodbye = not arrival.body.get("online")
         if arrival.kind != "telemetry" or arrival.message is None or not arrival.verdict:
             return
         message = arrival.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -67,6 +68,32 @@ def test_it_ends_cleanly_when_the_user_has_seen_enough(number):
     assert "received" in first
     assert "Nothing was lost, nothing was wrong." in rest
     assert (process.returncode, complaints) == (0, "")
+
+
+def test_on_a_terminal_it_is_a_live_view_and_draws_a_picture(tmp_path):
+    picture = tmp_path / "demo.svg"
+    screen, terminal = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "--seconds", "4", "--picture", str(picture)],
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+    )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the demo has ended and its side of the terminal is closed
+        while data := os.read(screen, 65536):
+            shown += data
+    os.close(screen)
+    _, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, b"")
+    text = shown.decode()
+    assert "what the IOC receives" in text
+    assert all(name in text for name in ("meter-1", "light-panel", "pump-plc", "voltage_l1", "good", "load"))
+    drawn = picture.read_text(encoding="utf-8")
+    assert drawn.startswith("<svg")
+    assert "light-panel" in drawn
+    assert "@font-face" not in drawn
 
 
 def test_wrong_options_are_one_sentence():
