@@ -43,10 +43,6 @@ class LinkError(GatewayError):
     """The port cannot be used: close it, back off, try again. Only this bus is concerned."""
 
 
-class StoreFull(GatewayError):
-    """The cap in bytes is reached: drop by policy and record the exact range."""
-
-
 class StoreDamaged(GatewayError):
     """The database cannot be trusted: move it aside, start fresh, raise an alarm."""
 

@@ -14,8 +14,6 @@ from gateway.model import Bus, Device, Site
 
 EXAMPLE = "gateway plan --config config/gateway.toml"
 SHOWN = 4
-STORED_BYTES = 6.0
-"""Bytes on disk per reading that waits for the IOC, batches of one second (bench/RESULTS.md)."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +36,19 @@ def plan_of(site: Site) -> dict[str, Any]:
     """Return every request with its cost in seconds and the share of time that each bus is in use."""
     buses = [plan_bus(bus) for bus in site.buses]
     rate = sum(bus["readings_per_s"] for bus in buses)
-    hours = site.store.max_size / (rate * STORED_BYTES) / 3600 if rate else None
+    hours = hours_offline(site, rate) if rate else None
     return {"gateway": site.gateway, "readings_per_s": rate, "hours_offline": hours, "buses": buses}
+
+
+def hours_offline(site: Site, rate: float) -> float:
+    """Return how long the store lasts without the IOC, at so many readings per second."""
+    batch = max(1.0, rate * site.store.linger)
+    return site.store.max_size / (batch_bytes(batch) * rate / batch) / 3600
+
+
+def batch_bytes(readings: float) -> float:
+    """Return what a batch takes on disk, at most: short ones are mostly envelope and row, long ones compress."""
+    return min(200 + 15 * readings, 350 + 4 * readings)
 
 
 def plan_bus(bus: Bus) -> dict[str, Any]:

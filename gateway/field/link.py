@@ -70,14 +70,12 @@ class Inbox:
         self._timer: asyncio.TimerHandle | None = None
         self._size = 0
         self.last = 0.0
-        self.stray = 0
 
     def feed(self, data: bytes) -> None:
         """Take what the port gave."""
         self.last = self._now()
         waiter, find = self._waiter, self._find
         if waiter is None or find is None or waiter.done():
-            self.stray += len(data)
             return
         buffer = self._buffer
         buffer += data
@@ -86,7 +84,6 @@ class Inbox:
             if found is None:
                 break
             if isinstance(found, Reject):
-                self.stray += found.size
                 del buffer[: found.size]
                 continue
             waiter.set_result(Reply(bytes(buffer[found.start : found.end]), self.last))

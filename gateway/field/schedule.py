@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from drivers.base import Point
 
+MERGES = 1024
+"""Sets of slots that are due together, per bus, whose points are remembered."""
 SHARE_AFTER = 1.0
 """Seconds of bus time that timed points may use before a waiting best-effort device gets one turn."""
 
@@ -112,6 +114,8 @@ class Schedule:
     def _points_of(self, slots: tuple[int, ...]) -> tuple[Point, ...]:
         points = self._merged.get(slots)
         if points is None:
+            if len(self._merged) >= MERGES:
+                self._merged.clear()
             points = tuple(point for index in slots for point in self.timed[index].points)
             self._merged[slots] = points
         return points

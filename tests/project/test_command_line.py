@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from drivers.base import Sample
 from gateway import __version__
 from gateway.__main__ import VERBS
+from gateway.cli.plan import batch_bytes
+from gateway.clock import Clock
+from gateway.model import Readings, StoreSettings
+from gateway.store import Store
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "gateway.toml"
@@ -88,6 +94,22 @@ def test_plan_names_every_request_and_the_load_of_each_bus():
         points
         == json.loads(gateway("check", "--portable", "--json", "--config", str(EXAMPLE)).stdout)["site"]["points"]
     )
+
+
+@pytest.mark.parametrize(("devices", "points"), [(1, 1), (1, 4), (2, 5), (4, 5), (12, 5), (20, 14)])
+async def test_the_days_that_plan_promises_are_what_the_store_really_holds(devices, points, tmp_path):
+    dice = random.Random(5)
+    store = Store(StoreSettings(path=str(tmp_path), linger=60.0, commit_every=60.0), Clock("system"))
+    await store.open()
+    for _ in range(100):
+        for number in range(devices):
+            samples = [Sample(f"voltage_l{n}", round(dice.uniform(100, 9000), 1)) for n in range(points)]
+            await store.append(Readings(f"meter-{number}", "a1b2c3d4", 1000, samples))
+        store.flush()
+    await store.commit()
+    used = store.stats()["used_bytes"] / 100
+    await store.close()
+    assert 0.5 < used / batch_bytes(devices * points) < 1.15
 
 
 def test_plan_shows_people_what_it_tells_machines():

@@ -15,27 +15,8 @@ from typing import Any
 import pytest
 
 from drivers.base import Sample
+from gateway.cli.demo_parts import BROKER_TOML
 from gateway.model import Readings
-
-pytest.importorskip("iotcore")
-
-CONFIG = """
-id = 0
-[router]
-id = 0
-max_connections = 100
-max_outgoing_packet_count = 200
-max_segment_size = 104857600
-max_segment_count = 10
-[v5.1]
-name = "v5"
-listen = "127.0.0.1:{port}"
-next_connection_delay_ms = 1
-[v5.1.connections]
-connection_timeout_ms = 60000
-max_payload_size = 1048576
-max_inflight_count = 100
-"""
 
 
 @pytest.fixture
@@ -43,7 +24,7 @@ def iotcore(tmp_path: Path, free_port: Any, mosquitto: Any) -> Iterator[Any]:
     """Give (url, stop, start) of a running broker."""
     port = free_port()
     config = tmp_path / "broker.toml"
-    config.write_text(CONFIG.format(port=port))
+    config.write_text(BROKER_TOML.format(port=port))
     processes: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
