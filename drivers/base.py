@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 Value = float | int | bool | str | None
 
@@ -36,7 +36,8 @@ class Point:
 
     value = round(raw * scale + offset, decimals); `sentinels` are raw values that mean "no value"; `every` is in
     seconds, None means as often as the bus allows; `wraps_at` is the value at which a counter starts again from zero,
-    None when it does not wrap; `where` is the driver's own address of the value.
+    None when it does not wrap; `read_clears`: reading resets it, so it is never asked twice for one reading; `where` is
+    the driver's own address of the value.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Point:
     deadband: float | None = None
     wraps_at: float | None = None
     writable: bool = False
+    read_clears: bool = False
 
 
 class Frame(NamedTuple):
@@ -78,8 +80,9 @@ class Exchange:
     """One request and its reply on a link.
 
     `find` None means that no reply is expected (a broadcast). `reply_size` is the length in bytes of a good reply: the
-    link derives wire time from it. `min_wait` is a floor in seconds for the response time-out. `hold` keeps others off
-    the bus until the next step. `label` says in a technician's words what is asked.
+    link derives wire time from it. `min_wait` is a floor in seconds for the response time-out, and the rest that a
+    broadcast needs. `hold` keeps others off the bus until the next step. `mirrored`: a good reply may be the very bytes
+    of the request, so that content cannot tell it from an echo. `label` says in a technician's words what is asked.
     """
 
     request: bytes
@@ -88,6 +91,7 @@ class Exchange:
     label: str
     min_wait: float = 0.0
     hold: bool = False
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,14 @@ class Line:
 
 
 Step = Exchange | Pause | Line
-Conversation = Generator[Step, bytes, list[Sample]]
-"""Yields steps, is sent the reply frame (b"" where none is due), returns samples.
+T = TypeVar("T")
+Talk = Generator[Step, bytes, T]
+"""Yields steps, is sent the reply frame (b"" where none is due), returns a result.
 
 NoReply or BadFrame are thrown in where the reply failed: only the driver knows whether a retry is safe. What it does
 not catch reaches the poller, which charges the device.
 """
+Conversation = Talk[list[Sample]]
 
 
 class BusError(Exception):
@@ -119,11 +125,19 @@ class BusError(Exception):
 
 
 class NoReply(BusError):
-    """The device did not answer in time."""
+    """The device did not answer in time, or what stands before it says so: `quality` is that of its points."""
+
+    def __init__(self, text: str = "no answer", quality: str = BAD_TIMEOUT) -> None:
+        super().__init__(text)
+        self.quality = quality
 
 
 class BadFrame(BusError):
-    """Bytes came, but no frame that answers the request."""
+    """Bytes came, but no frame that answers the request. `heard` is what came, as far as it was kept."""
+
+    def __init__(self, text: str = "no frame", heard: bytes = b"") -> None:
+        super().__init__(text)
+        self.heard = heard
 
 
 class Refused(BusError):
@@ -142,6 +156,59 @@ class Driver(Protocol):
 
     def poll(self, points: Sequence[Point], now: float) -> Conversation:
         """Read one group. Every point gets exactly one sample. `now` is monotonic seconds."""
+
+
+class Finding(NamedTuple):
+    """What stood among bytes that were no answer, e.g. ("wrong-unit", 7). `unit` is who sent it, where that is known."""
+
+    kind: str
+    unit: int | None = None
+
+
+CRC = "crc"
+"""A frame of the right form and length whose checksum is wrong."""
+NOISE = "noise"
+"""Bytes that belong to no frame."""
+CLIPPED = "clipped"
+"""A good reply whose first bytes are missing."""
+WRONG_UNIT = "wrong-unit"
+"""A good frame of another unit."""
+WRONG_FUNCTION = "wrong-function"
+"""A good frame of the unit that was asked, answering another kind of request."""
+WRONG_LENGTH = "wrong-length"
+"""A good frame of the unit that was asked, with another amount of data."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A driver that can name what the link has skipped."""
+
+    def explain(self, exchange: Exchange, heard: bytes) -> list[Finding]:
+        """Name what stands in `heard`, bytes that arrived for `exchange` without its reply and its echo. Pure."""
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A driver that learns what its device refuses; what it learned is given back to the next run as `holes=`."""
+
+    @property
+    def holes(self) -> list[list[str | int]]: ...
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A driver that can set a point."""
+
+    def write(self, point: Point, value: Value) -> Conversation:
+        """Set a point once; ValueError at once when it cannot take the value, Refused when the device says no."""
+
+
+@runtime_checkable
+class Identifies(Protocol):
+    """A driver that can ask a device who it is."""
+
+    def identify(self) -> Talk[dict[str, str]]:
+        """Return what the device says of itself, e.g. {"vendor": ..., "product": ..., "revision": ...}; {} for nothing."""
 
 
 def sample(point: Point, raw: float | None) -> Sample:

@@ -67,11 +67,15 @@ Ranges = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class SerialPort:
-    """A serial line: `format` is data bits, parity, stop bits, e.g. "8N1"."""
+    """A serial line: `format` is data bits, parity, stop bits, e.g. "8N1".
+
+    `rs485` lets the kernel switch the direction of an RS-485 transceiver (TIOCSRS485), where its driver can.
+    """
 
     port: str
     baud: int = 9600
     format: str = "8N1"
+    rs485: bool = False
 
     @property
     def bits(self) -> int:
@@ -80,11 +84,21 @@ class SerialPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a TLS connection: the authority to trust, this side's certificate and its key."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class TcpPort:
-    """A TCP endpoint."""
+    """A TCP endpoint, with TLS on both sides when it speaks Modbus Security."""
 
     host: str
     port: int = 502
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,12 @@ class Device:
     points: tuple[Point, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for the driver: framing, limits of the profile."""
+    min_interval: float = 0.0
+    """Seconds that the device needs between two requests."""
+    quiet: tuple[tuple[int, int], ...] = ()
+    """When it is left alone: (from, to) in seconds of the local day; to < from goes past midnight."""
+    identify: bool = False
+    """It is asked who it is when it appears, and every hour."""
     kind: str = ""
     """Class of the device, e.g. "energy-3ph"."""
     location: str = ""
