@@ -66,9 +66,10 @@ class Frame(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """The first `size` bytes of the buffer are not ours: noise, an echo, another unit's frame."""
+    """The first `size` bytes of the buffer are not ours: noise, or good frames of others, `foreign` bytes in all."""
 
     size: int
+    foreign: int = 0
 
 
 Find = Callable[[bytes | bytearray], Frame | Reject | None]
@@ -125,11 +126,15 @@ class BusError(Exception):
 
 
 class NoReply(BusError):
-    """The device did not answer in time, or what stands before it says so: `quality` is that of its points."""
+    """The device did not answer in time, or what stands before it says so.
 
-    def __init__(self, text: str = "no answer", quality: str = BAD_TIMEOUT) -> None:
+    `quality` is that of its points; `heard` is what others said meanwhile, as far as it was kept.
+    """
+
+    def __init__(self, text: str = "no answer", quality: str = BAD_TIMEOUT, heard: bytes = b"") -> None:
         super().__init__(text)
         self.quality = quality
+        self.heard = heard
 
 
 class BadFrame(BusError):
@@ -152,14 +157,17 @@ class Driver(Protocol):
     """What every polled protocol offers. One instance per device; the state of the device lives in it."""
 
     def plan(self, points: Sequence[Point]) -> list[tuple[Point, ...]]:
-        """Group points so that each group is answered by one exchange, in the fewest exchanges. Pure."""
+        """Group points so that each group is answered by one exchange, in the fewest exchanges.
+
+        Points that the device is known to refuse may be left out for a while: polling them then costs no exchange.
+        """
 
     def poll(self, points: Sequence[Point], now: float) -> Conversation:
         """Read one group. Every point gets exactly one sample. `now` is monotonic seconds."""
 
 
 class Finding(NamedTuple):
-    """What stood among bytes that were no answer, e.g. ("wrong-unit", 7). `unit` is who sent it, where that is known."""
+    """What stood among bytes that were no answer, e.g. ("wrong-unit", 7). `unit` is who sent it, if that is known."""
 
     kind: str
     unit: int | None = None
@@ -208,7 +216,7 @@ class Identifies(Protocol):
     """A driver that can ask a device who it is."""
 
     def identify(self) -> Talk[dict[str, str]]:
-        """Return what the device says of itself, e.g. {"vendor": ..., "product": ..., "revision": ...}; {} for nothing."""
+        """Return what the device says of itself, e.g. {"vendor": ..., "product": ..., "revision": ...}; {}: nothing."""
 
 
 def sample(point: Point, raw: float | None) -> Sample:

@@ -1,10 +1,11 @@
 """Modbus framing: wraps a PDU for the wire and finds the reply in what arrives. RTU, TCP and ASCII.
 
-RTU over TCP is RTU. Nothing here waits for silence: a frame is known by unit, function, length and checksum.
+RTU over TCP is RTU. Nothing here waits for silence: a frame is known by unit, function, length and checksum. The echo
+of the request, on lines that have one, is the link's to remove.
 
-A line that echoes what is sent gives the request back before the reply. The echo is skipped, with one exception: a
-device answers FC 5 and FC 6 with the very bytes of the request, so content cannot tell echo from reply and the first
-such frame is taken. Where that matters, the link has to drop its own echo, or the write is verified by reading.
+What a checksum can promise: CRC-16 finds any three flipped bits of a frame, and of four flipped bits all but one case
+in 2^15. A flip that changes the length by which a frame is read (a reply becomes a refusal) leaves one case in 2^16.
+The LRC of ASCII misses two flips that cancel in its sum; TCP leaves it to the network.
 """
 
 from __future__ import annotations
@@ -15,16 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drivers.base import Find, Frame, Reject
-
-REFUSED = 0x80
-"""Set in the function code of an exception reply."""
-
-
-class Reply(NamedTuple):
-    """A good reply's PDU: it begins with `head` (function code first) and is `size` bytes long."""
-
-    head: bytes
-    size: int
+from drivers.modbus.reply import REFUSED, Reply, pdu_length
 
 
 class Framing(NamedTuple):
@@ -67,8 +59,8 @@ def lrc(data: bytes | bytearray) -> int:
 
 # RTU ------------------------------------------------------------------------------------------------------------------
 
-_REPLY_SIZES = {5: 8, 6: 8, 15: 8, 16: 8}
 _EXCEPTION_SIZE = 5
+_MAX_FRAME = 256
 
 
 def rtu_wrap(unit: int, _transaction: int, pdu: bytes) -> bytes:
@@ -80,24 +72,26 @@ def rtu_unwrap(frame: bytes) -> bytes:
     return frame[1:-2]
 
 
-def rtu_find(unit: int, request: bytes, reply: Reply) -> Find:
-    """Search for the reply, skipping noise, the echo of the request and the frames of others."""
+def rtu_find(unit: int, _request: bytes, reply: Reply) -> Find:
+    """Search for the reply, skipping noise and the frames of others."""
     head = bytes((unit,)) + reply.head
     total = 3 + reply.size
-    echoes = () if request == rtu_wrap(unit, 0, reply.head) else (request,)
+
+    def search(buffer: bytes | bytearray) -> Frame | Reject | None:
+        return _rtu_search(bytes(buffer), head, reply)
 
     def find(buffer: bytes | bytearray) -> Frame | Reject | None:
         if buffer.startswith(head):
             if len(buffer) < total:
                 return None
-            if not crc16(buffer[:total]) and not buffer.startswith(echoes):
+            if not crc16(buffer[:total]):
                 return Frame(0, total)
-        return _rtu_search(bytes(buffer), head, total, echoes)
+        return search(buffer)
 
-    return find
+    return search if reply.measure else find
 
 
-def _rtu_search(data: bytes, head: bytes, total: int, echoes: tuple[bytes, ...]) -> Frame | Reject | None:
+def _rtu_search(data: bytes, head: bytes, reply: Reply) -> Frame | Reject | None:
     """Look at every offset.
 
     A reply of ours that is not complete holds the search: its data may look like a refusal. A frame of others that is
@@ -105,47 +99,43 @@ def _rtu_search(data: bytes, head: bytes, total: int, echoes: tuple[bytes, ...])
     """
     refusal = bytes((head[0], head[1] | REFUSED))
     keep: int | None = None
-    at = 0
+    at = others = 0
     while at < len(data):
-        if data.startswith(echoes, at):
-            at += len(echoes[0])
-            continue
+        size: int | None = 0
         if head.startswith(data[at : at + len(head)]):
-            size = total
+            length = reply.length(data[at + 1 : at + _MAX_FRAME])
+            size = 3 + length if length else length
         elif refusal.startswith(data[at : at + 2]):
             size = _EXCEPTION_SIZE
-        else:
-            size = 0
-        if size and at + size > len(data):
+        if size is None or (size and at + size > len(data)):
             keep = at if keep is None else keep
             break
         if size and not crc16(data[at : at + size]):
             return Frame(at, at + size)
-        foreign = 0 if size else _foreign_size(data, at)
+        foreign = 0 if size else rtu_size(data, at)
         if at + foreign > len(data):
             keep = at if keep is None else keep
         elif foreign and not crc16(data[at : at + foreign]):
+            others += foreign if keep is None else 0
             at += foreign
             continue
         at += 1
     drop = len(data) if keep is None else keep
-    return Reject(drop) if drop else None
+    return Reject(drop, others) if drop else None
 
 
-def _foreign_size(data: bytes, at: int) -> int:
-    """Length of the reply that may begin here, by its function code; 0 when none does."""
-    if len(data) - at < 3:
-        return _EXCEPTION_SIZE
-    function = data[at + 1]
-    if 1 <= function <= 4:
-        return 5 + data[at + 2]
-    return _EXCEPTION_SIZE if function & REFUSED else _REPLY_SIZES.get(function, 0)
+def rtu_size(data: bytes, at: int) -> int:
+    """Length of the reply frame that may begin here, more than there is while it cannot be told; 0 when none does."""
+    length = pdu_length(data[at + 1 : at + _MAX_FRAME])
+    if length is None:
+        return len(data) - at + 1
+    return 3 + length if length else 0
 
 
 # TCP ------------------------------------------------------------------------------------------------------------------
 
-_MBAP = 6  # transaction, protocol, length; the length counts from the unit on
-_MAX_LENGTH = 254
+MBAP = 6  # transaction, protocol, length; the length counts from the unit on
+MAX_LENGTH = 254
 
 
 def tcp_wrap(unit: int, transaction: int, pdu: bytes) -> bytes:
@@ -159,23 +149,28 @@ def tcp_unwrap(frame: bytes) -> bytes:
 def tcp_find(unit: int, request: bytes, reply: Reply) -> Find:
     """Search for the reply of this transaction. Older and foreign ones are dropped whole, nonsense byte by byte."""
     ours = request[:4]
-    good = ours + (1 + reply.size).to_bytes(2, "big") + bytes((unit,)) + reply.head
     refusal = ours + b"\0\3" + bytes((unit, reply.head[0] | REFUSED))
+    good = ours + (1 + reply.size).to_bytes(2, "big") + bytes((unit,)) + reply.head
+    known = (refusal,) if reply.measure else (good, refusal)
 
     def find(buffer: bytes | bytearray) -> Frame | Reject | None:
-        at = 0
-        while len(buffer) - at >= _MBAP:
+        at = others = 0
+        while len(buffer) - at >= MBAP:
             length = buffer[at + 4] << 8 | buffer[at + 5]
-            if buffer[at + 2] or buffer[at + 3] or not 2 <= length <= _MAX_LENGTH:
+            if buffer[at + 2] or buffer[at + 3] or not 2 <= length <= MAX_LENGTH:
                 at += 1
                 continue
-            end = at + _MBAP + length
+            end = at + MBAP + length
             if end > len(buffer):
                 break
-            if buffer.startswith((good, refusal), at):
+            if buffer.startswith(known, at) or (reply.measure and tells_its_length(buffer, at, end)):
                 return Frame(at, end)
+            others += end - at
             at = end
-        return Reject(at) if at else None
+        return Reject(at, others) if at else None
+
+    def tells_its_length(buffer: bytes | bytearray, at: int, end: int) -> bool:
+        return buffer.startswith(ours, at) and buffer[at + 6] == unit and reply.fits(bytes(buffer[at + 7 : end]))
 
     return find
 
@@ -194,31 +189,35 @@ def ascii_unwrap(frame: bytes) -> bytes:
     return unhexlify(frame[1:-2])[1:-1]
 
 
-def ascii_find(unit: int, request: bytes, reply: Reply) -> Find:
-    """Search for the line that is the reply. A colon always begins a new frame; digits of either case are read."""
-    head = bytes((unit,)) + reply.head
-    refusal = bytes((unit, reply.head[0] | REFUSED))
-    mirrored = request == ascii_wrap(unit, 0, reply.head)
+def ascii_body(line: bytes | bytearray) -> bytes:
+    """Unit, PDU and LRC of what stands between colon and line end; b"" when it is damaged."""
+    try:
+        body = unhexlify(line)
+    except HexError:
+        return b""
+    return b"" if len(body) < 3 or sum(body) & 0xFF else body
 
-    def answers(line: bytes) -> bool:
-        try:
-            body = unhexlify(line)
-        except HexError:
-            return False
-        ours = (body.startswith(head) and len(body) == reply.size + 2) or (body.startswith(refusal) and len(body) == 4)
-        return ours and not sum(body) & 0xFF
+
+def ascii_find(unit: int, _request: bytes, reply: Reply) -> Find:
+    """Search for the line that is the reply. A colon always begins a new frame; digits of either case are read."""
+    refusal = bytes((reply.head[0] | REFUSED,))
+
+    def answers(body: bytes) -> bool:
+        pdu = body[1:-1]
+        return body[0] == unit and (reply.fits(pdu) or (len(pdu) == 2 and pdu.startswith(refusal)))
 
     def find(buffer: bytes | bytearray) -> Frame | Reject | None:
-        at = 0
+        at = others = 0
         while (end := buffer.find(b"\r\n", at)) >= 0:
             start = buffer.rfind(b":", at, end)
             at = end + 2
-            echo = not mirrored and buffer[start:at] == request
-            if start >= 0 and not echo and answers(bytes(buffer[start + 1 : end])):
+            body = ascii_body(buffer[start + 1 : end]) if start >= 0 else b""
+            if body and answers(body):
                 return Frame(start, at)
+            others += at - start if body else 0
         start = buffer.rfind(b":", at)
         drop = start if start >= 0 and len(buffer) - start <= _MAX_LINE else len(buffer)
-        return Reject(drop) if drop else None
+        return Reject(drop, others) if drop else None
 
     return find
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from math import isfinite
 
-from drivers.base import BadFrame, Conversation, Exchange, NoReply, Point, Sample, Step, Value, sample
-from drivers.modbus import pdu, values
-from drivers.modbus.adu import FRAMINGS, Reply
+from drivers.base import Conversation, Exchange, Finding, NoReply, Point, Sample, Step, Talk, Value
+from drivers.modbus import explain, pdu, values
+from drivers.modbus.ask import Ask, ask_for, ask_range, sampler
+from drivers.modbus.functions import Functions
+from drivers.modbus.holes import Holes
+from drivers.modbus.late import Fetch
 from drivers.modbus.plan import Limits, Range, crosses, plan, span
+from drivers.modbus.refusals import Refusals
 from drivers.modbus.register import BIT_TABLES, READ_FUNCTION, Register, register_of
+from drivers.modbus.reply import reply_to
+from drivers.modbus.unit import Unit
 
 BRIDGE = {"rtu": 16, "ascii": 10, "tcp": 32}
 """Registers of a hole that are cheaper to read along than another transaction.
@@ -22,30 +27,12 @@ turnaround, 4 per register. TCP: a round trip, while a register costs next to no
 that is often behind it.
 """
 
-LATE = 10.0
-"""Seconds after which a reply that was given up is not expected any more."""
-
 _CACHED_PLANS = 256
-_ILLEGAL = (pdu.ILLEGAL_ADDRESS, pdu.ILLEGAL_VALUE)
-
-Take = Callable[[bytes], Sample]
-Talk = Generator[Step, bytes, bytes]
-"""A part of a conversation that ends with a reply PDU."""
+_NEVER = (pdu.ILLEGAL_FUNCTION, pdu.ILLEGAL_ADDRESS, pdu.ILLEGAL_VALUE)
+_ABSENT = (pdu.PATH_UNAVAILABLE, pdu.TARGET_SILENT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One request, prepared: what goes out, what comes back and what the PDU means."""
-
-    points: tuple[Point, ...]
-    range: Range
-    request: bytes
-    reply: Reply
-    exchange: Exchange
-    takes: tuple[Take, ...] = ()
-
-
-class Modbus:
+class Modbus(Functions):
     """Reads and writes one Modbus unit.
 
     `unit` is 0..255; 0 is the broadcast address of a serial line, where writes are not answered and nothing is read.
@@ -65,46 +52,49 @@ class Modbus:
         forbidden: Sequence[Sequence[str | int]] = (),
         holes: Sequence[Sequence[str | int]] = (),
     ) -> None:
-        if framing not in FRAMINGS:
-            raise ValueError(f"framing {framing!r} is unknown: use {', '.join(FRAMINGS)}")
-        if not 0 <= unit <= 255:
-            raise ValueError(f"unit {unit} is outside 0..255")
+        super().__init__(Unit(unit, framing))
         if not 1 <= max_registers <= 125:
             raise ValueError(f"max_registers {max_registers} is outside 1..125")
         if not 1 <= max_bits <= 2000:
             raise ValueError(f"max_bits {max_bits} is outside 1..2000")
-        self.unit = unit
-        self._framing = FRAMINGS[framing]
-        self._numbered = framing == "tcp"
-        self._broadcast = unit == 0 and not self._numbered
         reach = BRIDGE[framing] if bridge is None else bridge
         self._limits = Limits(max_registers, max_bits, reach, single, _ranges(forbidden))
-        self._holes = list(_ranges(holes))
-        self._plans: dict[tuple[int, ...], tuple[Sequence[Point], list[_Ask]]] = {}
-        self._transaction = 0
-        self._now = 0.0
-        self._unanswered: dict[int, float] = {}
+        self._holes = Holes(_ranges(holes))
+        self._clears: set[Range] = set()
+        self._refusals = Refusals()
+        self._plans: dict[tuple[int, ...], tuple[Sequence[Point], list[Ask], list[Point]]] = {}
+        self._fetch = Fetch(self.unit, self._other)
 
     @property
     def holes(self) -> list[list[str | int]]:
         """What the device refused, as [table, first, how many]; how many = 0 is a border that it does not read across.
 
-        A point that stands in one is asked for alone; the entry goes when the point is answered.
+        A point that stands in one is asked for alone; the entry goes when the point is answered. All are tried again
+        from time to time.
         """
-        return [list(hole) for hole in self._holes]
+        return [list(hole) for hole in self._holes.ranges]
 
     def plan(self, points: Sequence[Point]) -> list[tuple[Point, ...]]:
-        """Group points so that each group is one request, with what the device has taught so far."""
-        return [ask.points for ask in self._prepared(points)]
+        """Group points so that each group is one request, with what the device has taught so far.
+
+        Left out are points that the device has refused for long and that are not asked for now: `poll` knows them.
+        """
+        return [ask.points for ask in self._prepared(points)[0]]
 
     def poll(self, points: Sequence[Point], now: float) -> Conversation:
         """Read points, in one request if they are a group of `plan`. Every point gets exactly one sample.
 
-        A refused point is bad:exception-<code>. A bad frame is asked for once more; silence is not.
+        A refused point is bad:exception-<code>, without a request while it rests. A bad frame is asked for once more,
+        unless reading clears the value; silence is not. NoReply also when a gateway says that the device is silent.
         """
-        self._now = now
-        samples: list[Sample] = []
-        for ask in self._prepared(points):
+        self._fetch.now = now
+        if now >= self._refusals.wake or now >= self._holes.wake:
+            self._refusals.wake_up(now)
+            self._holes.wake_up(now)
+            self._plans.clear()
+        asks, resting = self._prepared(points)
+        samples = self._refusals.samples(resting) if resting else []
+        for ask in asks:
             samples += yield from self._read(ask)
         return samples
 
@@ -119,28 +109,54 @@ class Modbus:
             raise ValueError(f"{point.name}: a {register.table} cannot be written, only a coil or holding register can")
         raw = values.raw_of(point, value)
         data = values.encode(register, raw)
-        if self._broadcast and register.field:
+        if self.unit.broadcast and register.field:
             raise ValueError(f"{point.name}: part of a register cannot be broadcast, it has to be read first")
         return self._write(point, raw, data)
 
+    def read_raw(self, table: str, first: int, count: int) -> Talk[bytes]:
+        """Return the data bytes of `count` bits or registers as they came. Refused when the device says no.
+
+        ValueError at once when there is no such range, or nothing answers the address.
+        """
+        self.unit.expect_answers()
+        most = 2000 if table in BIT_TABLES else 125
+        if table not in READ_FUNCTION or first < 0 or not 1 <= count <= most or first + count > 65536:
+            raise ValueError(f"{table} {first}, {count} of them: at most {most} at once, addresses 0..65535")
+        return self._raw(ask_range(self.unit, (table, first, count)))
+
+    def explain(self, exchange: Exchange, heard: bytes) -> list[Finding]:
+        """Name what stands in `heard`, bytes that arrived for `exchange` without its reply and its echo. Pure."""
+        return explain.explain(self.unit, exchange, heard)
+
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def _read(self, ask: _Ask) -> Conversation:
+    def _read(self, ask: Ask) -> Conversation:
         """Ask, decode; split the request when the device refuses its range."""
-        reply = yield from self._fetch(ask)
+        reply = yield from self._fetch.reply(ask)
         code = pdu.exception(reply)
-        if code is None:
-            if self._holes and len(ask.points) == 1 and ask.range in self._holes:
-                self._holes.remove(ask.range)
-                self._plans.clear()
-            return [take(reply) for take in ask.takes]
-        if code in _ILLEGAL and len(ask.points) > 1:
-            return (yield from self._split(ask))
-        if code in _ILLEGAL:
+        if code is not None:
+            return (yield from self._refused(ask, code))
+        if not ask.known:
+            self._refusals.answered(ask.points)
+            ask.known = True
+        if self._holes.ranges and (len(ask.points) == 1 or ask.clears) and self._holes.forget(ask.range):
+            self._plans.clear()
+        return [take(reply) for take in ask.takes]
+
+    def _refused(self, ask: Ask, code: int) -> Conversation:
+        """Split the request where that may help, else remember what was refused."""
+        if code in _ABSENT:
+            raise NoReply(str(pdu.refused(ask.exchange.label, code)), f"bad:exception-{code}")
+        if code in _NEVER:
+            if len(ask.points) > 1 and not ask.clears:
+                return (yield from self._split(ask))
             self._learn(ask.range)
+            rests = [self._refusals.refused(point, code, self._fetch.now) for point in ask.points]
+            if any(rests):
+                self._plans.clear()
         return [Sample(point.name, None, f"bad:exception-{code}") for point in ask.points]
 
-    def _split(self, ask: _Ask) -> Conversation:
+    def _split(self, ask: Ask) -> Conversation:
         """Read a refused group in parts: without its holes, else by halves. Remember what lies between good parts."""
         parts = plan(ask.points, replace(self._limits, bridge=0))
         if len(parts) == 1:
@@ -148,7 +164,7 @@ class Modbus:
             parts = [ask.points[:half], ask.points[half:]]
         samples: list[Sample] = []
         for part in parts:
-            samples += yield from self._read(self._prepare(part))
+            samples += yield from self._read(ask_for(self.unit, part))
         if not any(got.quality.startswith("bad:exception") for got in samples):
             for (table, first, count), (_, behind, _) in pairwise(span(part) for part in parts):
                 if behind >= first + count:
@@ -156,143 +172,81 @@ class Modbus:
         return samples
 
     def _learn(self, hole: Range) -> None:
-        if hole not in self._holes:
-            self._holes.append(hole)
+        if self._holes.learn(hole, self._fetch.now):
             self._plans.clear()
 
-    def _fetch(self, ask: _Ask) -> Talk:
-        """The reply to this request, and not a late one to an earlier request.
-
-        On a serial line a late reply is told by its length alone. So after a time-out something of another length is
-        asked first: once that is answered, or refused, what comes next is fresh. A device that offers one length only
-        has to give the same answer twice.
-        """
-        if self._unanswered:
-            self._unanswered = {size: at for size, at in self._unanswered.items() if self._now - at < LATE}
-        since = self._unanswered.get(ask.reply.size)
-        if since is None:
-            return (yield from self._send(ask))
-        other = self._other_length(ask)
-        if other:
-            yield from self._send(other)
-            return (yield from self._send(ask))
-        first = yield from self._send(ask)
-        again = yield from self._send(ask)
-        if again != first:
-            self._unanswered[ask.reply.size] = since
-            raise BadFrame(f"{ask.exchange.label}: two answers differ after a time-out, one may be late")
-        return again
-
-    def _other_length(self, ask: _Ask) -> _Ask | None:
-        """A read whose reply has a length that is not outstanding: one of the points, or a little more than asked."""
-        if self._limits.single:
-            return None
-        if len(ask.points) > 1:
-            for point in ask.points:
-                other = self._prepare((point,))
-                if other.reply.size not in self._unanswered:
-                    return other
-        table, first, count = ask.range
-        wider, most = (
-            (count + 8, self._limits.max_bits) if table in BIT_TABLES else (count + 1, self._limits.max_registers)
-        )
-        avoid = (*self._limits.avoid, *self._holes)
-        if wider > most or first + wider > 65536 or crosses(avoid, table, first, wider):
-            return None
-        other = self._request((), (table, first, wider))
-        return None if other.reply.size in self._unanswered else other
-
-    def _send(self, ask: _Ask) -> Talk:
-        """One exchange; a bad frame is asked for once more."""
-        try:
-            try:
-                frame = yield self._exchange(ask)
-            except BadFrame:
-                frame = yield self._exchange(ask)
-        except NoReply:
-            if not self._numbered:
-                self._unanswered[ask.reply.size] = self._now
-            raise
-        self._unanswered.clear()
-        return self._framing.unwrap(frame)
-
-    def _exchange(self, ask: _Ask) -> Exchange:
-        """The prepared exchange; over TCP it gets a transaction number of its own."""
-        if not self._numbered:
-            return ask.exchange
-        return self._packed(ask.request, ask.reply, ask.exchange.label, ask.exchange.hold)
+    def _raw(self, ask: Ask) -> Talk[bytes]:
+        """The data bytes of a good reply. A range with a value that reading clears is asked for once."""
+        ask.clears = crosses(tuple(self._clears), *ask.range)
+        reply = yield from self._fetch.reply(ask)
+        code = pdu.exception(reply)
+        if code is not None:
+            raise pdu.refused(ask.exchange.label, code)
+        return reply[2:]
 
     # Preparing --------------------------------------------------------------------------------------------------------
 
-    def _prepared(self, points: Sequence[Point]) -> list[_Ask]:
-        """The requests for these points, from the cache: the same points come round with every period."""
+    def _prepared(self, points: Sequence[Point]) -> tuple[list[Ask], list[Point]]:
+        """The requests for these points, and those that rest. Cached: the same points come round with every period."""
         key = tuple(map(id, points))
         known = self._plans.get(key)
         if known is None:
-            if self._broadcast:
-                raise ValueError("unit 0 is the broadcast address of a serial line: nothing answers it")
-            if len(self._plans) >= _CACHED_PLANS:
+            self.unit.expect_answers()
+            clears = {span((point,)) for point in points if point.read_clears}
+            if len(self._plans) >= _CACHED_PLANS or not clears <= self._clears:
                 self._plans.clear()
+            self._clears |= clears
+            awake = [point for point in points if not self._refusals.rests(point)]
+            resting = [point for point in points if self._refusals.rests(point)]
             # The points are kept with their ids: while they live here, no other object gets these ids.
-            limits = replace(self._limits, avoid=(*self._limits.avoid, *self._holes))
-            known = tuple(points), [self._prepare(group) for group in plan(points, limits)]
+            known = tuple(points), [ask_for(self.unit, group) for group in plan(awake, self._lawful())], resting
             self._plans[key] = known
-        return known[1]
+        return known[1:]
 
-    def _prepare(self, points: tuple[Point, ...]) -> _Ask:
-        whole = span(points)
-        return self._request(points, whole, tuple(_take(point, whole[1]) for point in points))
+    def _lawful(self) -> Limits:
+        """What one request may be, with what the device has taught."""
+        return replace(self._limits, avoid=(*self._limits.avoid, *self._holes.ranges, *self._clears))
 
-    def _request(
-        self, points: tuple[Point, ...], whole: Range, takes: tuple[Take, ...] = (), hold: bool = False
-    ) -> _Ask:
-        """The request that reads a range."""
-        table, first, count = whole
-        request = pdu.read(table, first, count)
-        noun = "bit" if table in BIT_TABLES else "register"
-        where = f"{first}..{first + count - 1}" if count > 1 else f"{first}"
-        label = f"unit {self.unit}: FC{request[0]} {table} {where} ({count} {noun}{'s' if count > 1 else ''})"
-        reply = pdu.read_reply(table, request)
-        return _Ask(points, whole, request, reply, self._packed(request, reply, label, hold), takes)
+    def _other(self, ask: Ask, sizes: Collection[int]) -> Ask | None:
+        """A harmless read whose reply's size is not among these: of one of the points, or of a little more.
 
-    def _packed(self, request: bytes, reply: Reply, label: str, hold: bool = False) -> Exchange:
-        """A PDU on its way: framed, with the search for its reply."""
-        self._transaction = (self._transaction + 1) % 65536
-        frame = self._framing.wrap(self.unit, self._transaction, request)
-        if self._broadcast:
-            return Exchange(frame, None, 0, label)
-        find = self._framing.find(self.unit, frame, reply)
-        return Exchange(frame, find, self._framing.size(reply.size), label, hold=hold)
+        What reading clears is not read for that: then it is any other read that has been planned.
+        """
+        return next((other for other in self._others(ask) if other.reply.size not in sizes), None)
+
+    def _others(self, ask: Ask) -> Iterator[Ask]:
+        if ask.clears:
+            yield from (other for _, asks, _ in self._plans.values() for other in asks if not other.clears)
+        elif not self._limits.single:
+            if len(ask.points) > 1:
+                yield from (ask_for(self.unit, (point,)) for point in ask.points)
+            table, first, count = ask.range
+            limits = self._lawful()
+            more, most = (8, limits.max_bits) if table in BIT_TABLES else (1, limits.max_registers)
+            wider = count + more
+            if wider <= most and first + wider <= 65536 and not crosses(limits.avoid, table, first, wider):
+                yield ask_range(self.unit, (table, first, wider))
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def _write(self, point: Point, raw: values.Raw, data: bytes) -> Conversation:
         register = register_of(point)
-        if register.field:
-            data = values.merge(register, (yield from self._word(register)), raw)
+        if register.field:  # its other bits keep their state, and nobody else comes between
+            old = yield from self._raw(ask_range(self.unit, (register.table, register.at, 1), hold=True))
+            data = values.merge(register, old, raw)
         for request in _write_requests(register, data):
             code, label = yield from self._command(request, register)
             if code != pdu.ILLEGAL_FUNCTION:
                 break
         if code is not None:
             raise pdu.refused(label, code)
-        return [_sampler(point)(raw)]
+        return [sampler(point)(raw)]
 
     def _command(self, request: bytes, register: Register) -> Generator[Step, bytes, tuple[int | None, str]]:
         """Send a write; its exception code (None: done) and its label."""
-        label = f"unit {self.unit}: FC{request[0]} write {register.table} {register.at}"
-        exchange = self._packed(request, pdu.write_reply(request), label)
+        exchange = self.unit.exchange(request, reply_to(request), f"write {register.table} {register.at}")
         frame = yield exchange
-        return (pdu.exception(self._framing.unwrap(frame)) if exchange.find else None), label
-
-    def _word(self, register: Register) -> Talk:
-        """The register as it stands, so that its other bits keep their state. Nobody else comes between."""
-        ask = self._request((), (register.table, register.at, 1), hold=True)
-        reply = yield from self._fetch(ask)
-        code = pdu.exception(reply)
-        if code is not None:
-            raise pdu.refused(ask.exchange.label, code)
-        return reply[2:]
+        return (pdu.exception(self.unit.unwrap(frame)) if exchange.find else None), exchange.label
 
 
 def _write_requests(register: Register, data: bytes) -> list[bytes]:
@@ -312,35 +266,3 @@ def _ranges(ranges: Sequence[Sequence[str | int]]) -> tuple[Range, ...]:
             raise ValueError(f"table {table!r} is unknown: use {', '.join(READ_FUNCTION)}")
         checked.append((str(table), int(first), int(count)))
     return tuple(checked)
-
-
-def _take(point: Point, first: int) -> Take:
-    """Prepare a point's sample out of a reply PDU whose data begins at address `first`."""
-    read = values.reader(register_of(point), first, skip=2)
-    make = _sampler(point)
-    return lambda reply: make(read(reply))
-
-
-def _sampler(point: Point) -> Callable[[values.Raw | None], Sample]:
-    """Raw -> sample. Text goes as it is; a bit stays a bit, also when it is inverted by scale -1 and offset 1."""
-    kind = register_of(point).type
-    if kind == "string":
-        return lambda raw: Sample(point.name, raw) if isinstance(raw, str) else sample(point, None)
-    if kind == "bit":
-        off, on = (_bit_sample(point, raw) for raw in (False, True))
-        return lambda raw: on if raw else off
-    if _is_plain(point):  # nearly all registers of a PLC: worth not going through every rule each time
-        name = point.name
-        return lambda raw: Sample(name, raw) if raw is not None and isfinite(raw) else sample(point, raw)  # type: ignore[arg-type]
-    return lambda raw: sample(point, raw)  # type: ignore[arg-type]  # only a string register yields text
-
-
-def _is_plain(point: Point) -> bool:
-    """Whether the value is the raw number as it is."""
-    limits = (point.decimals, point.low, point.high)
-    return point.scale == 1.0 and not (point.offset or point.labels or point.sentinels) and limits == (None,) * 3
-
-
-def _bit_sample(point: Point, raw: bool) -> Sample:
-    made = sample(point, raw)
-    return made._replace(value=bool(made.value)) if isinstance(made.value, float) else made

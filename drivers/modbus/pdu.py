@@ -14,18 +14,29 @@ from pymodbus.pdu.bit_message import (
     WriteMultipleCoilsRequest,
     WriteSingleCoilRequest,
 )
+from pymodbus.pdu.diag_message import DiagnosticBase
+from pymodbus.pdu.file_message import FileRecord, ReadFifoQueueRequest, ReadFileRecordRequest, WriteFileRecordRequest
+from pymodbus.pdu.mei_message import ReadDeviceInformationRequest
+from pymodbus.pdu.other_message import (
+    GetCommEventCounterRequest,
+    GetCommEventLogRequest,
+    ReadExceptionStatusRequest,
+    ReportDeviceIdRequest,
+)
 from pymodbus.pdu.register_message import (
+    MaskWriteRegisterRequest,
     ReadHoldingRegistersRequest,
     ReadInputRegistersRequest,
+    ReadWriteMultipleRegistersRequest,
     WriteMultipleRegistersRequest,
     WriteSingleRegisterRequest,
 )
 
 from drivers.base import BadFrame, Refused
-from drivers.modbus.adu import REFUSED, Reply
-from drivers.modbus.register import BIT_TABLES
+from drivers.modbus.reply import MAX_PDU, REFUSED
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
+PATH_UNAVAILABLE, TARGET_SILENT = 10, 11
 
 EXCEPTIONS = {
     1: "illegal function: the device does not know this request; check the table",
@@ -79,16 +90,63 @@ def write_registers(at: int, data: bytes) -> bytes:
     return _encode(WriteMultipleRegistersRequest(address=at, registers=_words(data)))
 
 
-def read_reply(table: str, request: bytes) -> Reply:
-    """What answers a read: its function code, the byte count that was asked for, so much data."""
-    count = int.from_bytes(request[3:5], "big")
-    size = (count + 7) // 8 if table in BIT_TABLES else 2 * count
-    return Reply(bytes((request[0], size)), 2 + size)
+def exception_status() -> bytes:
+    """Request for the eight exception status bits (FC 7)."""
+    return _encode(ReadExceptionStatusRequest())
 
 
-def write_reply(request: bytes) -> Reply:
-    """What answers a write: the request's first five bytes (function, address, value or how many)."""
-    return Reply(request[:5], 5)
+def diagnostics(sub: int, data: bytes) -> bytes:
+    """Request for a diagnostic (FC 8). ValueError unless `sub` is 0..65535 and `data` is of whole words."""
+    if not 0 <= sub <= 0xFFFF or not data or len(data) % 2 or len(data) > MAX_PDU - 3:
+        raise ValueError(f"diagnostic {sub} with {len(data)} bytes: use 0..65535 and 2, 4 ... {MAX_PDU - 3} bytes")
+    request = DiagnosticBase(message=data)
+    request.sub_function_code = sub
+    return _encode(request)
+
+
+def comm_event_counter() -> bytes:
+    """Request for the communication event counter (FC 11)."""
+    return _encode(GetCommEventCounterRequest())
+
+
+def comm_event_log() -> bytes:
+    """Request for the communication event log (FC 12)."""
+    return _encode(GetCommEventLogRequest())
+
+
+def server_id() -> bytes:
+    """Request for the server's identity, in the vendor's own form (FC 17)."""
+    return _encode(ReportDeviceIdRequest())
+
+
+def read_file(file: int, record: int, count: int) -> bytes:
+    """Request for `count` registers of a file (FC 20)."""
+    return _encode(ReadFileRecordRequest(records=[FileRecord(file, record, record_length=2 * count)]))
+
+
+def write_file(file: int, record: int, data: bytes) -> bytes:
+    """Request that sets registers of a file (FC 21)."""
+    return _encode(WriteFileRecordRequest(records=[FileRecord(file, record, data)]))
+
+
+def mask_write(at: int, and_mask: int, or_mask: int) -> bytes:
+    """Request that makes a register (old AND and_mask) OR (or_mask AND NOT and_mask) (FC 22)."""
+    return _encode(MaskWriteRegisterRequest(at, and_mask, or_mask))
+
+
+def read_write(first: int, count: int, at: int, data: bytes) -> bytes:
+    """Request that sets registers from `at` on, and then reads `count` of them from `first` on (FC 23)."""
+    return _encode(ReadWriteMultipleRegistersRequest(first, count, at, _words(data)))
+
+
+def fifo(at: int) -> bytes:
+    """Request for a queue of registers (FC 24)."""
+    return _encode(ReadFifoQueueRequest(at))
+
+
+def identification(category: int, first: int) -> bytes:
+    """Request for the objects of a category (1 basic, 2 regular), from object `first` on (FC 43/14)."""
+    return _encode(ReadDeviceInformationRequest(category, first))
 
 
 def exception(reply: bytes) -> int | None:

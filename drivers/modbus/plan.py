@@ -28,7 +28,10 @@ class Limits:
 
 
 def plan(points: Sequence[Point], limits: Limits) -> list[tuple[Point, ...]]:
-    """Group points so that each group is one request. Tables never mix; a point wider than the limit stands alone."""
+    """Group points so that each group is one request.
+
+    Tables never mix; a point wider than the limit stands alone, and so do registers that reading clears.
+    """
     tables = list(READ_FUNCTION)
     order = sorted(points, key=lambda point: _place(point, tables))
     groups: list[list[Point]] = []
@@ -63,6 +66,9 @@ def _joins(group: list[Point], point: Point, limits: Limits) -> bool:
     table, first, count = span(group)
     if limits.single or register.table != table:
         return False
+    if point.read_clears or group[0].read_clears:
+        # One reading resets the registers: values of the very same ones share it, and nothing else comes along.
+        return (first, count) == (register.at, register.count)
     bits = table in BIT_TABLES
     if register.at - (first + count) > limits.bridge * (16 if bits else 1):
         return False

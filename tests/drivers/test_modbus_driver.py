@@ -157,6 +157,37 @@ def test_an_exchange_says_what_it_is(framing, size, point):
     assert not step.hold
 
 
+@pytest.mark.parametrize("framing", ["rtu", "tcp", "ascii"])
+def test_an_exchange_says_when_its_reply_may_be_the_request_itself(framing, point):
+    driver = Modbus(5, framing)
+
+    def mirrored(talk):
+        step = next(talk)
+        assert step.find is not None
+        return step.mirrored
+
+    for at, count, expected in ((0x0300, 24, True), (0x0300, 17, True), (0x0300, 25, False), (0x0200, 24, False)):
+        assert mirrored(driver.read_raw("coil", at, count)) is expected
+        assert mirrored(driver.read_raw("discrete", at, count)) is expected
+    for count in range(1, 126):
+        assert not mirrored(driver.read_raw("holding", 0x0400, count))
+    assert mirrored(driver.write(point("coil", 1), True))
+    assert mirrored(driver.write(point("holding", 1), 7))
+    assert not mirrored(driver.write(point("holding", 1, "f32"), 7.0))
+    assert mirrored(driver.diagnostics(0, b"\xa5\x37"))
+    assert mirrored(driver.diagnostics(11))  # a counter of zero
+    assert mirrored(driver.mask_write(4, 0xF2, 0x25))
+    assert mirrored(driver.write_file(4, 7, b"\0\1"))
+    for talk in (
+        driver.identify(),
+        driver.fifo(1),
+        driver.server_id(),
+        driver.exception_status(),
+        driver.read_file(1, 0, 1),
+    ):
+        assert not mirrored(talk)
+
+
 def test_labels_of_small_requests(point):
     assert next(Modbus(5).poll([point("coil", 9)], 0.0)).label == "unit 5: FC1 coil 9 (1 bit)"
     assert next(Modbus(5).poll([point("discrete", 8), point("discrete", 9)], 0.0)).label.endswith("8..9 (2 bits)")

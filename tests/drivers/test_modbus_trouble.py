@@ -1,4 +1,4 @@
-"""Refused ranges, bad frames, silence and late replies."""
+"""Refused ranges, bad frames and silence."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.base import BadFrame, NoReply, Point, Sample
-from drivers.modbus.driver import LATE, Modbus
+from drivers.modbus.driver import Modbus
 from drivers.modbus.register import Register
 
 
 def test_a_bad_frame_is_asked_for_once_more(converse, rtu, words):
     ask, answer = rtu(1, "03 0000 0001"), rtu(1, "03 02 0007")
+    damaged = BadFrame(heard=rtu(1, "03 02 0006")[:-1] + b"?")
     driver = Modbus(1)
-    assert converse(driver.poll(words(0), 0.0), [(ask, BadFrame()), (ask, answer)]) == [Sample("holding_0", 7)]
+    assert converse(driver.poll(words(0), 0.0), [(ask, damaged), (ask, answer)]) == [Sample("holding_0", 7)]
     with pytest.raises(BadFrame):
-        converse(driver.poll(words(0), 1.0), [(ask, BadFrame()), (ask, BadFrame())])
+        converse(driver.poll(words(0), 1.0), [(ask, damaged), (ask, damaged)])
 
 
 def test_silence_is_not_asked_again(converse, rtu, words):
@@ -102,87 +103,54 @@ def test_whatever_is_missing_what_is_there_is_read(device, wanted, missing, brid
         assert count == 1 or not missing & set(range(first, first + count))
 
 
-def test_after_silence_something_of_another_length_is_asked_first(converse, rtu, words):
+@pytest.mark.parametrize("code", [10, 11])
+def test_a_gateway_says_that_the_device_is_silent(converse, rtu, words, code):
     driver = Modbus(1)
-    first, second = words(0, 1), words(8, 9)
-    late = rtu(1, "03 04 0001 0002")
-    with pytest.raises(NoReply):
-        converse(driver.poll(first, 0.0), [(rtu(1, "03 0000 0002"), NoReply())])
-    script = [
-        (rtu(1, "03 0008 0001"), late + rtu(1, "03 02 0008")),
-        (rtu(1, "03 0008 0002"), rtu(1, "03 04 0008 0009")),
+    with pytest.raises(NoReply, match="gateway") as error:
+        converse(driver.poll(words(0, 1), 0.0), [(rtu(1, "03 0000 0002"), rtu(1, bytes((0x83, code))))])
+    assert error.value.quality == f"bad:exception-{code}"
+    assert driver.holes == []
+
+
+@pytest.mark.parametrize("code", [4, 5, 6])
+def test_a_device_that_cannot_now_is_asked_again_at_the_next_period(converse, rtu, words, code):
+    driver = Modbus(1)
+    step = (rtu(1, "03 0000 0001"), rtu(1, bytes((0x83, code))))
+    for now in range(0, 1000, 10):
+        assert converse(driver.poll(words(0), now), [step]) == [Sample("holding_0", None, f"bad:exception-{code}")]
+
+
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_whatever_code_a_device_has_for_what_it_does_not_have(device, words, code):
+    meter = device(1, {0: 10, 2: 12})
+    meter.absent = code
+    expected = ["good", f"bad:exception-{code}", "good"]
+    assert [s.quality for s in meter.talk(Modbus(1).poll(words(0, 1, 2), 0.0))] == expected
+
+
+@given(st.data())
+def test_refusals_that_come_and_go_cost_only_what_is_refused(device, data):
+    """At every poll each point gets what a request of its own would get, whatever was refused before."""
+    codes = st.sampled_from([1, 2, 3])
+    meter = device(1, {})
+    points = [
+        Point(f"p{at}", Register("holding", at)) for at in sorted(data.draw(st.sets(st.integers(0, 30), min_size=1)))
     ]
-    assert [s.value for s in converse(driver.poll(second, 1.5), script)] == [8, 9]
-    assert [s.value for s in converse(driver.poll(first, 2.0), [(rtu(1, "03 0000 0002"), late)])] == [1, 2]
-
-
-def test_a_request_of_another_length_needs_no_such_care(converse, rtu, words):
-    driver = Modbus(1)
-    with pytest.raises(NoReply):
-        converse(driver.poll(words(0, 1), 0.0), [(rtu(1, "03 0000 0002"), NoReply())])
-    assert converse(driver.poll(words(0), 1.0), [(rtu(1, "03 0000 0001"), rtu(1, "03 02 0007"))])[0].value == 7
-
-
-def test_one_point_alone_is_told_apart_by_asking_for_a_little_more(converse, rtu, point, words):
-    driver = Modbus(1)
-    with pytest.raises(NoReply):
-        converse(driver.poll(words(0), 0.0), [(rtu(1, "03 0000 0001"), NoReply())])
-    script = [(rtu(1, "03 0000 0002"), rtu(1, "83 02")), (rtu(1, "03 0000 0001"), rtu(1, "03 02 0007"))]
-    assert converse(driver.poll(words(0), 1.0), script)[0].value == 7
-    with pytest.raises(NoReply):
-        converse(driver.poll([point("coil", 0)], 0.0), [(rtu(1, "01 0000 0001"), NoReply())])
-    script = [(rtu(1, "01 0000 0009"), rtu(1, "01 02 0100")), (rtu(1, "01 0000 0001"), rtu(1, "01 01 01"))]
-    assert converse(driver.poll([point("coil", 0)], 1.0), script)[0].value is True
-
-
-def test_late_replies_are_not_expected_for_ever(converse, rtu, words):
-    driver = Modbus(1)
-    ask = rtu(1, "03 0000 0001")
-    with pytest.raises(NoReply):
-        converse(driver.poll(words(0), 0.0), [(ask, NoReply())])
-    assert converse(driver.poll(words(0), LATE), [(ask, rtu(1, "03 02 0007"))])[0].value == 7
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"single": True}, {"max_registers": 1}, {"forbidden": [("holding", 1, 1)]}, {"holes": [("holding", 1, 1)]}],
-)
-def test_a_device_of_one_length_has_to_say_it_twice(converse, rtu, words, options):
-    driver = Modbus(1, **options)
-    ask = rtu(1, "03 0000 0001")
-    seven, eight = rtu(1, "03 02 0007"), rtu(1, "03 02 0008")
-    with pytest.raises(NoReply):
-        converse(driver.poll(words(0), 0.0), [(ask, NoReply())])
-    with pytest.raises(BadFrame, match="one may be late"):
-        converse(driver.poll(words(0), 1.0), [(ask, seven), (ask, eight)])
-    assert converse(driver.poll(words(0), 2.0), [(ask, eight), (ask, eight)])[0].value == 8
-    assert converse(driver.poll(words(0), 3.0), [(ask, seven)])[0].value == 7
-
-
-def test_when_every_length_is_outstanding_the_answer_has_to_come_twice(converse, rtu, point):
-    driver = Modbus(1)
-    both = [point("holding", 0), point("holding", 0, "u32", name="same_start")]
-    one, two, three = (rtu(1, f"03 0000 000{n}") for n in (1, 2, 3))
-    for ask in (two, one, three):
-        with pytest.raises(NoReply):
-            converse(driver.poll(both, 0.0), [(ask, NoReply())])
-    answer = rtu(1, "03 04 0001 0002")
-    assert len(converse(driver.poll(both, 1.0), [(two, answer), (two, answer)])) == 2
-
-
-def test_the_end_of_the_address_space_is_not_passed(converse, rtu, words):
-    driver = Modbus(1)
-    ask = rtu(1, "03 FFFF 0001")
-    with pytest.raises(NoReply):
-        converse(driver.poll(words(65535), 0.0), [(ask, NoReply())])
-    assert converse(driver.poll(words(65535), 1.0), [(ask, rtu(1, "03 02 0007"))] * 2)[0].value == 7
-
-
-def test_tcp_tells_late_replies_by_their_number(point):
-    driver = Modbus(1, "tcp")
-    points = (point("holding", 0),)
-    silent = driver.poll(points, 0.0)
-    next(silent)
-    with pytest.raises(NoReply):
-        silent.throw(NoReply())
-    assert next(driver.poll(points, 1.0)).label.endswith("(1 register)")
+    driver = Modbus(1, bridge=data.draw(st.integers(0, 6)))
+    answered = set()
+    now = 0.0
+    for _ in range(data.draw(st.integers(1, 8))):
+        missing = data.draw(st.sets(st.integers(0, 30), max_size=8))
+        meter.absent, meter.words = data.draw(codes), {at: 1000 + at for at in range(31) if at not in missing}
+        samples = [s for group in driver.plan(points) for s in meter.talk(driver.poll(group, now))]
+        names = {sample.point for sample in samples}
+        samples += meter.talk(driver.poll([point for point in points if point.name not in names], now))
+        assert sorted(s.point for s in samples) == sorted(point.name for point in points)
+        for sample in samples:
+            at = int(sample.point[1:])
+            if at in missing:
+                assert sample.quality.startswith("bad:exception-")
+            elif sample.point in answered or now < 60:
+                assert sample == Sample(sample.point, 1000 + at)
+        answered |= {sample.point for sample in samples if sample.quality == "good"}
+        now += data.draw(st.sampled_from([1.0, 30.0, 61.0, 4000.0]))

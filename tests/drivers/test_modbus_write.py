@@ -87,7 +87,7 @@ def test_a_value_that_does_not_fit_never_reaches_the_wire(point):
 def test_a_broadcast_write_has_no_reply(point, framing):
     conversation = Modbus(0, framing).write(point("coil", 3), True)
     step = next(conversation)
-    assert (step.find, step.reply_size) == (None, 0)
+    assert (step.find, step.reply_size, step.min_wait) == (None, 0, 0.1)  # Modbus over Serial Line 1.02, 2.4.1
     assert FRAMINGS[framing].unwrap(step.request)[0] == 5
     with pytest.raises(StopIteration) as end:
         conversation.send(b"")
@@ -97,6 +97,10 @@ def test_a_broadcast_write_has_no_reply(point, framing):
 def test_nothing_is_read_from_the_broadcast_address(point):
     with pytest.raises(ValueError, match="unit 0 is the broadcast address"):
         next(Modbus(0).poll([point("coil", 3)], 0.0))
+    with pytest.raises(ValueError, match="nothing answers"):
+        Modbus(0).read_raw("coil", 3, 1)
+    with pytest.raises(ValueError, match="nothing answers"):
+        next(Modbus(0).identify())
     with pytest.raises(ValueError, match="cannot be broadcast"):
         Modbus(0).write(point("holding", 3, "bit", bit=1), 1)
 

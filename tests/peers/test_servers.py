@@ -16,8 +16,8 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from drivers.base import Point
 from drivers.modbus.register import Register
 from gateway.clock import Clock
-from gateway.field.link import link_of
 from gateway.field.poller import Poller
+from gateway.field.ports import link_of
 from gateway.model import Bus, Device, Readings, SerialPort, TcpPort
 
 HERE = Path(__file__).parent
@@ -35,18 +35,6 @@ class Sink:
 
     async def append_message(self, stream: str, body: Any) -> None:
         self.events.append(body)
-
-
-@pytest.fixture
-async def line(tmp_path, until):
-    """A serial line: two pseudo-terminals, joined by socat."""
-    ends = (tmp_path / "a", tmp_path / "b")
-    command = ["socat", *(f"pty,raw,echo=0,link={end}" for end in ends)]
-    socat = subprocess.Popen(command)
-    await until(lambda: all(end.exists() for end in ends), "the serial line")
-    yield ends
-    socat.terminate()
-    socat.wait()
 
 
 async def poll(bus: Bus, wanted: int, until: Any) -> Sink:
