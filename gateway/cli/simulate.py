@@ -8,11 +8,14 @@ import difflib
 import json
 import selectors
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from gateway.cli import add_config
+from gateway.errors import GatewayError
 from gateway.model import Bus, SerialPort, Site, StoreSettings, TcpPort, Uplink
 from gateway.simulator import Simulator
+from gateway.simulator.faults import check, listing, parse
 from gateway.simulator.registers import where
 
 if TYPE_CHECKING:
@@ -37,6 +40,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--baud", type=_number(300, 4_000_000), default=9600, metavar="N", help="its speed (default: 9600)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another seed gives other values (default: 1)")
+    parser.add_argument(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="'NAME: FAULT'",
+        help="a device or bus fails, e.g. 'meter-3: crc rate=0.02'; several work in order",
+    )
+    parser.add_argument("--faults", action="store_true", help="list all faults, and end")
     parser.add_argument("--json", action="store_true", help="print one JSON object a bus")
 
 
@@ -66,12 +78,36 @@ def _profile(name: str) -> str:
     return name
 
 
+def _fault(text: str) -> tuple[str, str]:
+    name, colon, fault = text.partition(":")
+    if not name.strip() or not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME: FAULT; example: --fault 'meter-3: crc rate=0.02'")
+    try:
+        parse(fault)
+    except GatewayError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name.strip(), fault
+
+
 def main(args: argparse.Namespace) -> int:
+    if args.faults:
+        width = max(len(form) for form, _ in listing())
+        print("\n".join(f"{form:<{width}}  {text}" for form, text in listing()))
+        return 0
     site = _site(args)
+    faults: dict[str, list[str]] = {}
+    for name, fault in args.fault:
+        faults.setdefault(name, []).append(fault)
+    try:
+        for name, given in faults.items():
+            check(site.buses, name, [parse(fault) for fault in given])
+    except GatewayError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 2
     # epoll rounds time-outs up to 1 ms, which is a character at 9600 baud; select counts in microseconds.
     loop = lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(_serve(site, args.seed, as_json=args.json))
+        runner.run(_serve(site, Simulator(site, seed=args.seed, faults=faults), as_json=args.json))
     return 0
 
 
@@ -87,9 +123,8 @@ def _site(args: argparse.Namespace) -> Site:
     return Site("simulator", "", "system", Uplink(()), StoreSettings(), (bus,))
 
 
-async def _serve(site: Site, seed: int, *, as_json: bool) -> None:
+async def _serve(site: Site, simulator: Simulator, *, as_json: bool) -> None:
     """Serve until SIGINT or SIGTERM."""
-    simulator = Simulator(site, seed=seed)
     serving = asyncio.create_task(simulator.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, serving.cancel)

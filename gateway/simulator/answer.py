@@ -5,45 +5,32 @@ Numbers are those of the Modbus Application Protocol Specification V1.1b3, secti
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
+from gateway.simulator import about, records
 from gateway.simulator.image import Image, Write
-
-ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, NO_TARGET = 1, 2, 3, 0x0B
+from gateway.simulator.pdu import ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, ILLEGAL_VALUE, Answer, Memory, refusal, word
 
 _READ_BITS = {1: "coil", 2: "discrete"}
 _READ_REGISTERS = {3: "holding", 4: "input"}
+_EMPTY = Memory()
 _ON, _OFF = b"\xff\x00", b"\x00\x00"
 
 
-class Answer(NamedTuple):
-    """The reply PDU, and what the request changes."""
-
-    pdu: bytes
-    write: Write | None = None
-
-
-def answer(pdu: bytes, image: Image) -> Answer:
-    """Answer one request PDU from the registers of one device."""
+def answer(pdu: bytes, image: Image, memory: Memory = _EMPTY) -> Answer:
+    """Answer one request PDU from the registers and the memory of one device."""
     function = pdu[0]
-    if function in _READ_BITS or function in _READ_REGISTERS:
-        return _read(pdu, image)
-    if function in (5, 6):
-        return _write_one(pdu, image)
-    if function in (15, 16):
-        return _write_many(pdu, image)
+    if function in _OF_REGISTERS:
+        return _OF_REGISTERS[function](pdu, image)
+    if function in _OF_MEMORY:
+        return _OF_MEMORY[function](pdu, memory)
     return refusal(function, ILLEGAL_FUNCTION)
-
-
-def refusal(function: int, code: int) -> Answer:
-    """An exception reply."""
-    return Answer(bytes((function & 0x7F | 0x80, code)))
 
 
 def _read(pdu: bytes, image: Image) -> Answer:
     function = pdu[0]
     registers = function in _READ_REGISTERS
-    at, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
+    at, count = word(pdu, 1), word(pdu, 3)
     if len(pdu) != 5 or not 1 <= count <= (125 if registers else 2000):
         return refusal(function, ILLEGAL_VALUE)
     data = image.read(_READ_REGISTERS[function] if registers else _READ_BITS[function], at, count)
@@ -54,7 +41,7 @@ def _read(pdu: bytes, image: Image) -> Answer:
 
 
 def _write_one(pdu: bytes, image: Image) -> Answer:
-    function, at, data = pdu[0], int.from_bytes(pdu[1:3], "big"), pdu[3:]
+    function, at, data = pdu[0], word(pdu, 1), pdu[3:]
     if len(data) != 2 or (function == 5 and data not in (_ON, _OFF)):
         return refusal(function, ILLEGAL_VALUE)
     write = Write("coil", at, bytes((data == _ON,))) if function == 5 else Write("holding", at, data)
@@ -65,7 +52,7 @@ def _write_one(pdu: bytes, image: Image) -> Answer:
 
 def _write_many(pdu: bytes, image: Image) -> Answer:
     function, bits = pdu[0], pdu[0] == 15
-    at, count, data = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big"), pdu[6:]
+    at, count, data = word(pdu, 1), word(pdu, 3), pdu[6:]
     size = (count + 7) // 8 if bits else 2 * count
     if len(pdu) < 6 or not 1 <= count <= (1968 if bits else 123) or pdu[5] != size or len(data) != size:
         return refusal(function, ILLEGAL_VALUE)
@@ -73,6 +60,50 @@ def _write_many(pdu: bytes, image: Image) -> Answer:
     if not image.layout.may_write(write.table, at, count):
         return refusal(function, ILLEGAL_ADDRESS)
     return Answer(pdu[:5], write)
+
+
+def _mask_write(pdu: bytes, image: Image) -> Answer:
+    """Function 22: (current AND and_mask) OR (or_mask AND NOT and_mask)."""
+    at, keep, give = word(pdu, 1), word(pdu, 3), word(pdu, 5)
+    if len(pdu) != 7:
+        return refusal(pdu[0], ILLEGAL_VALUE)
+    held = image.read("holding", at, 1)
+    if held is None or not image.layout.may_write("holding", at, 1):
+        return refusal(pdu[0], ILLEGAL_ADDRESS)
+    new = word(held, 0) & keep | give & ~keep
+    return Answer(pdu, Write("holding", at, new.to_bytes(2, "big")))
+
+
+def _read_write(pdu: bytes, image: Image) -> Answer:
+    """Function 23: the write comes first."""
+    at, count, write_at, many, data = word(pdu, 1), word(pdu, 3), word(pdu, 5), word(pdu, 7), pdu[10:]
+    if len(pdu) < 10 or not (1 <= count <= 125 and 1 <= many <= 121 and pdu[9] == len(data) == 2 * many):
+        return refusal(pdu[0], ILLEGAL_VALUE)
+    if not image.layout.may_write("holding", write_at, many) or image.layout.area("holding", at, count) is None:
+        return refusal(pdu[0], ILLEGAL_ADDRESS)
+    write = Write("holding", write_at, data)
+    read = image.written(write).read("holding", at, count) or b""
+    return Answer(bytes((pdu[0], len(read))) + read, write)
+
+
+_OF_REGISTERS: dict[int, Callable[[bytes, Image], Answer]] = {
+    **dict.fromkeys((1, 2, 3, 4), _read),
+    **dict.fromkeys((5, 6), _write_one),
+    **dict.fromkeys((15, 16), _write_many),
+    22: _mask_write,
+    23: _read_write,
+}
+_OF_MEMORY: dict[int, Callable[[bytes, Memory], Answer]] = {
+    7: about.exception_status,
+    8: about.diagnostics,
+    11: about.event_counter,
+    12: about.event_log,
+    17: about.server_id,
+    20: records.read_records,
+    21: records.write_records,
+    24: records.read_queue,
+    43: about.identification,
+}
 
 
 def _pack(bits: bytes) -> bytes:

@@ -8,13 +8,15 @@ import os
 import select
 import termios
 import tty
+from functools import partial
 from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.model import SerialPort
-from gateway.simulator.device import FakeBus, Reply
-from gateway.simulator.wire import Request, deliveries, requests
+from gateway.simulator.bus import FakeBus
+from gateway.simulator.pace import Pace
+from gateway.simulator.wire import Request, requests
 
 _TIOCGPTPEER = 0x5441  # ioctl_tty(2): open the other end of this pseudo-terminal, whatever its path and its locks
 _STALE = 0.2  # seconds of silence after which the beginning of a request is forgotten
@@ -26,9 +28,12 @@ class SerialLine:
 
     def __init__(self, devices: FakeBus, port: SerialPort, clock: Clock) -> None:
         self._devices, self._clock, self._path = devices, clock, Path(port.port)
+        self.pace = Pace(clock)
         self._buffer = bytearray()
         self._first = self._latest = 0.0  # when the oldest and the newest byte of the buffer came
-        self._requests: asyncio.Queue[tuple[Request, float]] = asyncio.Queue(_WAITING)
+        self._free = 0.0  # when the last request has left the line
+        self._waiting = 0
+        self._slave = ""
 
     @property
     def address(self) -> str:
@@ -36,10 +41,7 @@ class SerialLine:
 
     async def open(self) -> None:
         """Make the pseudo-terminal and its link. GatewayError when the path is taken or cannot be made."""
-        self._master, slave = os.openpty()
-        tty.setraw(slave)
-        self._slave = os.ttyname(slave)
-        os.close(slave)
+        self._master, self._slave = self._terminal(self._slave)
         os.set_blocking(self._master, False)
         # While no client has the port open, the master is "ready" without end (EIO). Edge-triggered epoll says so once
         # and stays silent until bytes come; the event loop watches the epoll object instead of the master.
@@ -52,9 +54,27 @@ class SerialLine:
         except GatewayError:
             self._close_files()
             raise
+        asyncio.get_running_loop().add_reader(self._edges.fileno(), self._receive)
+
+    def _terminal(self, before: str) -> tuple[int, str]:
+        """A new pseudo-terminal, under another number than the one before: so does an adapter that is plugged again."""
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        name = os.ttyname(slave)
+        os.close(slave)
+        if name != before:
+            return master, name
+        try:
+            return self._terminal(before)
+        finally:
+            os.close(master)
 
     async def close(self) -> None:
-        """Remove the pseudo-terminal and its link."""
+        """Remove the pseudo-terminal and its link, if they are there."""
+        if self._edges.closed:
+            return
+        self.pace.forget()
+        asyncio.get_running_loop().remove_reader(self._edges.fileno())
         if self._path.is_symlink() and str(self._path.readlink()) == self._slave:
             self._path.unlink()
         self._close_files()
@@ -100,9 +120,15 @@ class SerialLine:
         self._latest = now
         self._buffer += data
         for request in requests(self._devices.framing, self._buffer):
-            if not self._requests.full():
-                self._requests.put_nowait((request, self._first))
+            if self._waiting < _WAITING:
+                self._waiting += 1
+                self._free = max(self._first, self._free) + len(request.frame) * self._devices.character
+                self.pace.at(self._free, partial(self._answer, request, self._free))
             self._first = now
+
+    def _answer(self, request: Request, end: float) -> None:
+        self._waiting -= 1
+        self.pace.carry(self._devices.reply(request, end), self._write)
 
     def _hang_up(self) -> None:
         """Forget what a closed port forgets: half a request, what the client has not read, its lock on the port."""
@@ -114,27 +140,13 @@ class SerialLine:
         self._edges.poll(0)  # the edge that this peer made
 
     async def serve(self) -> None:
-        """Answer one request after the other until cancelled."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._edges.fileno(), self._receive)
-        try:
-            free, character = 0.0, self._devices.character
-            while True:
-                request, arrived = await self._requests.get()
-                end = max(arrived, free) + request.size * character
-                await self._until(end)
-                reply = self._devices.respond(request, self._clock.mono_ms())
-                free = end if reply is None else await self._send(reply, end + reply.turnaround, character)
-        finally:
-            loop.remove_reader(self._edges.fileno())
+        """Answer requests, and do what the line does unasked, until cancelled."""
+        await self.pace.watch(self._devices, self._plug, self._write)
 
-    async def _send(self, reply: Reply, begin: float, character: float) -> float:
-        """Deliver a reply at the pace of the line; returns when its last character was due."""
-        schedule = deliveries(begin, len(reply.frame), character)
-        for due, start, end in schedule:
-            await self._until(due)
-            self._write(reply.frame[start:end])
-        return schedule[-1].due
+    async def _plug(self, there: bool) -> None:
+        self._waiting = 0
+        self._buffer.clear()
+        await (self.open() if there else self.close())
 
     def _write(self, piece: bytes) -> None:
         # A line does not wait for a reader: what nobody takes is gone.
@@ -143,8 +155,3 @@ class SerialLine:
                 os.write(self._master, piece)
             except BlockingIOError:
                 return
-
-    async def _until(self, moment: float) -> None:
-        delay = moment - self._clock.monotonic()
-        if delay > 0:
-            await asyncio.sleep(delay)

@@ -92,8 +92,11 @@ _COUNT_PER_HOUR = 60.0
 _BACKWARD = re.compile("export|reverse|negative")
 
 
-def motion(seed: int, device: str, point: Point) -> Motion:
-    """How this point moves. A writable point stands still until somebody writes it."""
+def motion(seed: int, device: str, point: Point, since: float | None = None) -> Motion:
+    """How this point moves. A writable point stands still until somebody writes it.
+
+    `since` is when the device last started and its counters began from zero; None: years ago.
+    """
     at, key = where(point), _key(seed, device, point.name)
     if at.type == "string":
         text = f"SIM-{key:016X}"[: max(1, 2 * at.count - 1)]
@@ -104,9 +107,10 @@ def motion(seed: int, device: str, point: Point) -> Motion:
         if point.writable or point.kind in ("text", "config"):
             return lambda _: codes[0]
         return _walk(key, codes) if point.labels or point.kind == "state" else _alarm(key, codes)
-    moving = _counter(seed, device, point, key) if point.kind == "counter" else _gauge(seed, device, point, key)
+    counts = point.kind == "counter"
+    moving = _counter(seed, device, point, key, since) if counts else _gauge(seed, device, point, key)
     if point.writable:
-        still = moving(_EPOCH)
+        still = moving(_EPOCH if since is None else since)
         return lambda _: still
     return moving
 
@@ -156,20 +160,21 @@ def _gauge(seed: int, device: str, point: Point, key: int) -> Motion:
     return at
 
 
-def _counter(seed: int, device: str, point: Point, key: int) -> Motion:
+def _counter(seed: int, device: str, point: Point, key: int, since: float | None) -> Motion:
     """Rises with the daily curve and never falls; a register too narrow for it wraps, as a real one does."""
     rate = _PER_HOUR.get(point.unit, _COUNT_PER_HOUR) / 3600 * (1 + 0.15 * _chance(_key(seed, device)))
     rate *= 0.02 if _BACKWARD.search(point.name) else 1.0
     swing = 0.0 if point.unit in ("h", "min", "s") else _SWING
     low, high = _bounds(point)
     low = max(low, 0.0)
-    start = low + (1 + _chance(key)) * rate * 90 * DAY
+    origin = _EPOCH if since is None else since
+    start = low if since is not None else low + (1 + _chance(key)) * rate * 90 * DAY
     wraps = integer_range(where(point)) is not None
     settle = _settler(point, 3)
 
     def at(t: float) -> Raw:
-        elapsed = (t - _EPOCH) % _LIFE
-        total = start + rate * (elapsed + swing * (_day_sum(_EPOCH + elapsed, 19.0) - _day_sum(_EPOCH, 19.0)))
+        elapsed = (t - origin) % _LIFE
+        total = start + rate * (elapsed + swing * (_day_sum(origin + elapsed, 19.0) - _day_sum(origin, 19.0)))
         return settle(low + (total - low) % (high - low + abs(point.scale)) if wraps else total)
 
     return at

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.model import TcpPort
-from gateway.simulator.device import FakeBus
-from gateway.simulator.wire import NotModbus, requests
+from gateway.simulator.bus import FakeBus
+from gateway.simulator.pace import Pace
+from gateway.simulator.wire import Delivery, NotModbus, requests
 
 _MOST_CLIENTS = 64
+_UNREAD = 65536  # bytes of babble that a client may leave unread
 
 
 class TcpDoor:
@@ -19,6 +22,7 @@ class TcpDoor:
 
     def __init__(self, devices: FakeBus, port: TcpPort, clock: Clock) -> None:
         self._devices, self._clock, self._port = devices, clock, port
+        self.pace = Pace(clock)
         self._clients: set[asyncio.Transport] = set()
         self.address = f"{port.host}:{port.port}"
 
@@ -26,7 +30,7 @@ class TcpDoor:
         """Listen. GatewayError when this machine has no such address or the port is taken."""
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: _Client(self._devices, self._clock, self._clients), self._port.host, self._port.port
+                lambda: _Client(self._devices, self._clock, self.pace, self._clients), self._port.host, self._port.port
             )
         except OSError as error:
             raise GatewayError(
@@ -35,13 +39,23 @@ class TcpDoor:
             ) from error
         host, port = self._server.sockets[0].getsockname()[:2]
         self.address = f"{host}:{port}"
+        self._port = replace(self._port, port=port)  # a door that opens again is the same door
 
     async def serve(self) -> None:
-        """Accept clients until cancelled."""
-        await self._server.serve_forever()
+        """Serve clients, and do what the line does unasked, until cancelled."""
+        await self.pace.watch(self._devices, self._plug, self._flood)
+
+    async def _plug(self, there: bool) -> None:
+        await (self.open() if there else self.close())
+
+    def _flood(self, data: bytes) -> None:
+        for client in self._clients:
+            if client.get_write_buffer_size() < _UNREAD:
+                client.write(data)
 
     async def close(self) -> None:
         """Stop listening and leave all clients."""
+        self.pace.forget()
         self._server.close()
         for client in tuple(self._clients):
             client.abort()
@@ -50,10 +64,10 @@ class TcpDoor:
 
 
 class _Client(asyncio.Protocol):
-    """One connection. Answers at once; a client that does not read its replies is not read either."""
+    """One connection. A client that does not read its replies is not read either."""
 
-    def __init__(self, devices: FakeBus, clock: Clock, clients: set[asyncio.Transport]) -> None:
-        self._devices, self._clock, self._clients = devices, clock, clients
+    def __init__(self, devices: FakeBus, clock: Clock, pace: Pace, clients: set[asyncio.Transport]) -> None:
+        self._devices, self._clock, self._pace, self._clients = devices, clock, pace, clients
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,17 +82,18 @@ class _Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        now, replies = self._clock.mono_ms(), []
+        now, plan = self._clock.monotonic(), list[Delivery]()
         try:
             for request in requests(self._devices.framing, self._buffer):
-                reply = self._devices.respond(request, now)
-                if reply is not None:
-                    replies.append(reply.frame)
+                plan += self._devices.reply(request, now)
         except NotModbus:
             self._transport.abort()
             return
-        if replies:
-            self._transport.write(b"".join(replies))
+        self._pace.carry(plan, self._write)
+
+    def _write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()

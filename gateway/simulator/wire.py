@@ -8,6 +8,7 @@ from typing import NamedTuple
 MAX_FRAME = 4096
 """Bytes of input that are kept while they make no frame."""
 
+_SHORTEST_RTU = 4
 _LONGEST_RTU = 264  # a write of 255 data bytes
 _LONGEST_UNKNOWN = 16  # of a vendor's own function code
 _PIECE = 8  # characters that a UART's FIFO hands over at once
@@ -17,12 +18,12 @@ Bytes = bytes | bytearray
 
 
 class Request(NamedTuple):
-    """A frame that was found: its unit and PDU, `tag` is what its reply must repeat, `size` its bytes on the wire."""
+    """A frame that was found: its unit and PDU, `tag` is what its reply must repeat, `frame` its bytes on the wire."""
 
     unit: int
     pdu: bytes
     tag: bytes
-    size: int
+    frame: bytes
 
 
 class Found(NamedTuple):
@@ -33,10 +34,14 @@ class Found(NamedTuple):
 
 
 class Framing(NamedTuple):
-    """`find` looks for a request (None: wait for more); `wrap` makes the frame of a reply PDU."""
+    """`find` looks for a request (None: wait for more); `wrap` makes the frame of a reply PDU.
+
+    `sound` tells whether the checksum of these bytes, taken as one frame, is right.
+    """
 
     find: Callable[[Bytes], Found | None]
     wrap: Callable[[Request, bytes], bytes]
+    sound: Callable[[bytes], bool]
 
 
 class NotModbus(Exception):
@@ -99,13 +104,17 @@ def find_rtu(buffer: Bytes) -> Found | None:
     for start in range(len(buffer) - 3):
         frame = _rtu_at(buffer, start)
         if frame is not None:
-            return Found(Request(frame[0], frame[1:-2], b"", len(frame)), start + len(frame))
+            return Found(Request(frame[0], frame[1:-2], b"", frame), start + len(frame))
     return Found(None, len(buffer) - _LONGEST_RTU) if len(buffer) > _LONGEST_RTU else None
 
 
 def wrap_rtu(request: Request, pdu: bytes) -> bytes:
     frame = bytes((request.unit,)) + pdu
     return frame + crc16(frame)
+
+
+def sound_rtu(frame: bytes) -> bool:
+    return len(frame) >= _SHORTEST_RTU and crc16(frame[:-2]) == frame[-2:]
 
 
 def find_ascii(buffer: Bytes) -> Found | None:
@@ -116,18 +125,28 @@ def find_ascii(buffer: Bytes) -> Found | None:
     end = buffer.find(b"\r\n")
     if end < 0:
         return Found(None, 1) if len(buffer) > 513 else None
-    try:
-        body = bytes.fromhex(buffer[1:end].decode("ascii"))
-    except ValueError:
-        body = b""
-    if len(body) < 3 or lrc(body[:-1]) != body[-1]:
+    body = _ascii_body(buffer[1:end])
+    if len(body) < 2:
         return Found(None, end + 2)
-    return Found(Request(body[0], body[1:-1], b"", end + 2), end + 2)
+    return Found(Request(body[0], body[1:], b"", bytes(buffer[: end + 2])), end + 2)
+
+
+def _ascii_body(text: Bytes) -> bytes:
+    """Hexadecimal digits with a good LRC -> unit and PDU; empty for anything else."""
+    try:
+        body = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        return b""
+    return body[:-1] if body and lrc(body[:-1]) == body[-1] else b""
 
 
 def wrap_ascii(request: Request, pdu: bytes) -> bytes:
     body = bytes((request.unit,)) + pdu
     return b":%s%02X\r\n" % (body.hex().upper().encode(), lrc(body))
+
+
+def sound_ascii(frame: bytes) -> bool:
+    return frame[:1] == b":" and frame[-2:] == b"\r\n" and bool(_ascii_body(frame[1:-2]))
 
 
 def find_tcp(buffer: Bytes) -> Found | None:
@@ -139,7 +158,8 @@ def find_tcp(buffer: Bytes) -> Found | None:
         raise NotModbus
     if len(buffer) < 6 + length:
         return None
-    return Found(Request(buffer[6], bytes(buffer[7 : 6 + length]), bytes(buffer[:2]), 6 + length), 6 + length)
+    frame = bytes(buffer[: 6 + length])
+    return Found(Request(frame[6], frame[7:], frame[:2], frame), len(frame))
 
 
 def wrap_tcp(request: Request, pdu: bytes) -> bytes:
@@ -147,9 +167,9 @@ def wrap_tcp(request: Request, pdu: bytes) -> bytes:
 
 
 FRAMINGS = {
-    "rtu": Framing(find_rtu, wrap_rtu),
-    "ascii": Framing(find_ascii, wrap_ascii),
-    "tcp": Framing(find_tcp, wrap_tcp),
+    "rtu": Framing(find_rtu, wrap_rtu, sound_rtu),
+    "ascii": Framing(find_ascii, wrap_ascii, sound_ascii),
+    "tcp": Framing(find_tcp, wrap_tcp, lambda _frame: True),
 }
 
 
@@ -163,17 +183,23 @@ def requests(framing: Framing, buffer: bytearray) -> Iterator[Request]:
 
 
 class Delivery(NamedTuple):
-    """From `due` (monotonic seconds) on the receiver can read these bytes of the reply."""
+    """At `due` (monotonic seconds) the receiver can read these bytes."""
 
     due: float
-    start: int
-    end: int
+    data: bytes
 
 
-def deliveries(begin: float, size: int, character: float) -> list[Delivery]:
-    """When a reply whose first bit stands on the line at `begin` arrives, in the pieces that a UART's FIFO hands over.
+def deliveries(begin: float, data: bytes, character: float, piece: int = 0, gap: float = 0.0) -> list[Delivery]:
+    """When bytes whose first bit stands on the line at `begin` arrive, in the pieces that a UART's FIFO hands over.
 
-    `character` is the time of one character in seconds.
+    `character` is the time of one character in seconds, 0 where there is no line. `piece` asks for pieces of another
+    size, with `gap` seconds of silence between them.
     """
-    pieces = ((start, min(start + _PIECE, size)) for start in range(0, size, _PIECE))
-    return [Delivery(begin + end * character, start, end) for start, end in pieces]
+    if not piece and not character:
+        return [Delivery(begin, data)] if data else []
+    step = piece or _PIECE
+    ends = range(step, len(data) + step, step)
+    return [
+        Delivery(begin + min(end, len(data)) * character + k * gap, data[end - step : end])
+        for k, end in enumerate(ends)
+    ]

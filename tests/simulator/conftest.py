@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +17,7 @@ import pytest
 from drivers.base import Point
 from gateway.model import Bus, Device, SerialPort, Site, StoreSettings, TcpPort, Uplink
 from gateway.simulator import Simulator
+from gateway.simulator.wire import Request
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,64 @@ def every_type() -> tuple[Point, ...]:
     return tuple(points)
 
 
+class Port:
+    """A client that has opened the line."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        os.write(self.fd, data)
+
+    def arrived(self) -> int:
+        with contextlib.suppress(BlockingIOError):
+            self.data += os.read(self.fd, 4096)
+        return len(self.data)
+
+    def gone(self) -> bool:
+        """Whether the port was taken away."""
+        try:
+            return os.read(self.fd, 4096) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+READ = bytes.fromhex("03 0000 0002")
+
+
+class Line:
+    """Asks a bus without a port, on the hands of a test."""
+
+    def __init__(self, simulator, hands, bus):
+        self.simulator, self.hands, self.bus = simulator, hands, simulator.buses[bus]
+
+    def frame(self, pdu=READ, unit=1, tag=b"\0\1") -> bytes:
+        return self.bus.framing.wrap(Request(unit, b"", tag, b""), pdu)
+
+    def ask(self, pdu=READ, unit=1):
+        """What the line carries for one request now."""
+        return self.bus.answer(self.frame(pdu, unit), self.hands.now)
+
+    def heard(self, pdu=READ, unit=1) -> bytes:
+        """The bytes of `ask`; then two seconds pass."""
+        data = b"".join(data for _, data in self.ask(pdu, unit))
+        self.hands.now += 2
+        self.simulator.refresh()
+        return data
+
+    def truth(self, unit=1) -> bytes:
+        """The frame that a healthy device gives now."""
+        name = next(device.name for device in self.bus.bus.devices if device.address == unit)
+        image = self.simulator._devices[name].image
+        return self.frame(b"\x03\x04" + image.read("holding", 0, 2), unit)
+
+
 def make_site(*buses: Bus) -> Site:
     return Site("test", "", "system", Uplink(()), StoreSettings(), buses)
 
@@ -105,6 +166,12 @@ def serial_site(tmp_path: Path) -> Callable[..., Site]:
 
 
 @pytest.fixture
+def port_at() -> Callable[[str], Port]:
+    """Open a serial port as plain bytes."""
+    return Port
+
+
+@pytest.fixture
 def serving() -> Callable[[Simulator], AbstractAsyncContextManager[str]]:
     """Run a simulator; gives the address of its first bus."""
 
@@ -139,3 +206,30 @@ def mbpoll() -> Callable[..., Any]:
         return [line.split(":", 1)[1].split()[0] for line in output.splitlines() if line.startswith("[")]
 
     return run
+
+
+@pytest.fixture
+def points(point):
+    return (
+        point("energy", "holding", 0, "u32", unit="kW.h", kind="counter", scale=0.001),
+        point("volt", "holding", 2, "u16", unit="V", scale=0.1),
+        point("setpoint", "holding", 3, "u16", kind="config", writable=True),
+    )
+
+
+@pytest.fixture
+def line_of(hands) -> Callable[[Simulator, str], Line]:
+    """One bus of a simulator, on the hands of the test."""
+    return lambda simulator, bus: Line(simulator, hands, bus)
+
+
+@pytest.fixture
+def line(serial_site, points, hands):
+    """A line of two meters, with these faults."""
+
+    def build(faults=(), *, framing="rtu", seed=1, name="meter", **others):
+        site = serial_site(framing, baud=9600, meter=(1, points), other=(2, points))
+        given = {name: faults} if faults else {}
+        return Line(Simulator(site, clock=hands.clock(), seed=seed, faults=given | others), hands, "rs485")
+
+    return build

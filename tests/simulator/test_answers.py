@@ -46,7 +46,6 @@ def ask(image, text: str) -> str:
         ("03 006b 0006", "03 0c 01 02 03 04 05 06 07 08 09 0a 0b 0c"),
         ("04 0000 0002", "04 04 01 02 03 04"),
         ("03 0081 0001", "03 02 01 02"),  # 129 is 17 registers after 112: an area of its own
-        ("07", "87 01"),
         ("41 0000 0001", "c1 01"),
         ("03 006b 0000", "83 03"),
         ("03 006b 007e", "83 03"),
@@ -93,7 +92,7 @@ def test_bits_are_packed_from_the_lowest(image):
 
 
 def test_a_write_changes_what_is_read(image):
-    _reply, write = answer(bytes.fromhex("10 006e 0003 06 111122223333"), image)
+    write = answer(bytes.fromhex("10 006e 0003 06 111122223333"), image).write
     assert write is not None
     after = image.written(write)
     assert ask(after, "03 006e 0003") == "03 06 11 11 22 22 33 33"
@@ -164,7 +163,27 @@ def test_tcp_frames():
 
 def test_a_reply_comes_in_pieces_at_the_pace_of_the_line():
     character = 10 / 9600
-    schedule = deliveries(100.0, 19, character)
-    assert [(piece.start, piece.end) for piece in schedule] == [(0, 8), (8, 16), (16, 19)]
+    schedule = deliveries(100.0, bytes(range(19)), character)
+    assert [piece.data for piece in schedule] == [bytes(range(8)), bytes(range(8, 16)), bytes(range(16, 19))]
     assert [piece.due for piece in schedule] == pytest.approx([100 + n * character for n in (8, 16, 19)])
-    assert [piece[1:] for piece in deliveries(0.0, 8, character)] == [(0, 8)]
+    assert [piece.data for piece in deliveries(0.0, b"12345678", character)] == [b"12345678"]
+
+
+def test_where_there_is_no_line_a_reply_comes_at_once():
+    assert deliveries(5.0, bytes(300), 0.0) == [(5.0, bytes(300))]
+    assert deliveries(5.0, b"", 0.0) == deliveries(5.0, b"", 0.001) == []
+
+
+def test_pieces_with_gaps():
+    schedule = deliveries(1.0, b"abcdefg", 0.001, piece=3, gap=0.02)
+    assert [piece.data for piece in schedule] == [b"abc", b"def", b"g"]
+    assert [piece.due for piece in schedule] == pytest.approx([1.003, 1.026, 1.047])
+
+
+def test_a_checksum_tells_a_sound_frame():
+    assert FRAMINGS["rtu"].sound(READ)
+    assert not FRAMINGS["rtu"].sound(READ[:-1] + b"\0")
+    assert not FRAMINGS["rtu"].sound(b"\xff\xff")
+    assert FRAMINGS["ascii"].sound(b":01030000000AF2\r\n")
+    for text in (b":01030000000AF3\r\n", b":01030000000AF2", b":\r\n", b":zz\r\n"):
+        assert not FRAMINGS["ascii"].sound(text)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
-import os
 import select
 import struct
 import termios
@@ -21,25 +19,6 @@ from gateway.simulator import Simulator
 from gateway.simulator.wire import crc16
 
 READ = bytes.fromhex("01 03 0000 0002 c40b")
-
-
-class Port:
-    """A client that has opened the line."""
-
-    def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-        self.data = bytearray()
-
-    def write(self, data: bytes) -> None:
-        os.write(self.fd, data)
-
-    def arrived(self) -> int:
-        with contextlib.suppress(BlockingIOError):
-            self.data += os.read(self.fd, 4096)
-        return len(self.data)
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 @pytest.fixture
@@ -87,11 +66,11 @@ async def test_mbpoll_reads_the_truth_and_the_port_can_be_opened_again(serial_si
             assert float(text) == pytest.approx(truth, rel=1e-5)
 
 
-async def test_no_reply_is_faster_than_the_line(serial_site, serving, until, meter):
+async def test_no_reply_is_faster_than_the_line(serial_site, serving, until, meter, port_at):
     request = bytes.fromhex("01 03 0000 0028")
     request += crc16(request)
     async with serving(Simulator(serial_site(baud=9600, meter=(1, meter)))) as path:
-        port = Port(path)
+        port = port_at(path)
         begin = time.monotonic()
         port.write(request)
         await until(lambda: port.arrived() > 0)
@@ -101,9 +80,9 @@ async def test_no_reply_is_faster_than_the_line(serial_site, serving, until, met
         port.close()
 
 
-async def test_a_slow_device_thinks_longer(serial_site, serving, until, meter):
+async def test_a_slow_device_thinks_longer(serial_site, serving, until, meter, port_at):
     async with serving(Simulator(serial_site(meter=(1, meter)), turnaround={"meter": 0.15})) as path:
-        port = Port(path)
+        port = port_at(path)
         begin = time.monotonic()
         port.write(READ)
         await until(lambda: port.arrived() == 9)
@@ -111,10 +90,10 @@ async def test_a_slow_device_thinks_longer(serial_site, serving, until, meter):
         port.close()
 
 
-async def test_a_broadcast_is_obeyed_and_nobody_answers(serial_site, serving, until, meter):
+async def test_a_broadcast_is_obeyed_and_nobody_answers(serial_site, serving, until, meter, port_at):
     simulator = Simulator(serial_site(one=(1, meter), two=(2, meter)))
     async with serving(simulator) as path:
-        port = Port(path)
+        port = port_at(path)
         for frame in ("00 10 0000 0002 04 0000002a", "09 03 0000 0001", "02 03 0000 0002"):
             request = bytes.fromhex(frame)
             port.write(request + crc16(request))
@@ -125,9 +104,9 @@ async def test_a_broadcast_is_obeyed_and_nobody_answers(serial_site, serving, un
     assert simulator.held("one", "setpoint", int(time.monotonic() * 1000), slack_ms=0) == (42,)
 
 
-async def test_a_request_in_crumbs_after_noise(serial_site, serving, until, meter):
+async def test_a_request_in_crumbs_after_noise(serial_site, serving, until, meter, port_at):
     async with serving(Simulator(serial_site(meter=(1, meter)))) as path:
-        port = Port(path)
+        port = port_at(path)
         for crumb in (b"\xff\x00", *(bytes((byte,)) for byte in READ)):
             port.write(crumb)
             await asyncio.sleep(0)
@@ -135,10 +114,10 @@ async def test_a_request_in_crumbs_after_noise(serial_site, serving, until, mete
         port.close()
 
 
-async def test_a_closed_port_forgets_and_does_not_keep_the_machine_busy(serial_site, serving, until, meter):
+async def test_a_closed_port_forgets_and_does_not_keep_the_machine_busy(serial_site, serving, until, meter, port_at):
     simulator = Simulator(serial_site(meter=(1, meter)), turnaround={"meter": 0.05})
     async with serving(simulator) as path:
-        port = Port(path)
+        port = port_at(path)
         port.write(READ)
         await until(lambda: simulator.answered["meter"] == 1)
         port.write(READ[:5])
@@ -146,7 +125,7 @@ async def test_a_closed_port_forgets_and_does_not_keep_the_machine_busy(serial_s
         watched = simulator._ports["rs485"]._edges.fileno()
         await until(lambda: not select.select([watched], [], [], 0)[0], "a quiet line")
         assert all(not select.select([watched], [], [], 0.001)[0] for _ in range(20))
-        port = Port(path)
+        port = port_at(path)
         port.write(READ)
         await until(lambda: simulator.answered["meter"] == 2)
         await until(lambda: port.arrived() >= 9)
@@ -154,15 +133,15 @@ async def test_a_closed_port_forgets_and_does_not_keep_the_machine_busy(serial_s
         port.close()
 
 
-async def test_a_lock_does_not_outlive_its_client(serial_site, serving, until, meter):
+async def test_a_lock_does_not_outlive_its_client(serial_site, serving, until, meter, port_at):
 
     simulator = Simulator(serial_site(meter=(1, meter)))
     async with serving(simulator) as path:
-        port = Port(path)
+        port = port_at(path)
         fcntl.ioctl(port.fd, termios.TIOCEXCL)
         port.close()
         await until(lambda: not select.select([simulator._ports["rs485"]._edges.fileno()], [], [], 0)[0])
-        port = Port(path)
+        port = port_at(path)
         TIOCGEXCL = 0x80045440  # ioctl_tty(2)  # noqa: N806 - the kernel's name
         assert int.from_bytes(fcntl.ioctl(port.fd, TIOCGEXCL, b"\0" * 4), "little") == 0
         port.close()

@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from gateway.simulator.faults import KINDS
+
 SITE = """
 [gateway]
 id = "tn-p1-cab-014"
@@ -132,6 +134,10 @@ async def test_one_device_of_a_profile(gateway, mbpoll, tmp_path, free_port):
         (("--profile", "eastron-sdm630", "--address", "0"), "1..247", 2),
         (("--profile", "eastron-sdm630", "--serial", "x", "--baud", "0"), "--baud", 2),
         (("--profile", "eastron-sdm630", "--serial", "/nowhere/x"), "/tmp/", 1),
+        (("--profile", "eastron-sdm630", "--fault", "silence"), "NAME: FAULT", 2),
+        (("--profile", "eastron-sdm630", "--fault", "simulated: silense"), "did you mean silence?", 2),
+        (("--profile", "eastron-sdm630", "--fault", "simulatd: silence"), "did you mean simulated?", 2),
+        (("--profile", "eastron-sdm630", "--fault", "simulated: crc"), "TCP carries bytes", 2),
         (("--config", "/nowhere/gateway.toml"), "/nowhere/gateway.toml", 2),
     ],
 )
@@ -142,3 +148,26 @@ async def test_wrong_usage_is_explained_without_a_traceback(gateway, arguments, 
         assert "Traceback" not in error.decode()
         assert process.returncode == code
         assert not output
+
+
+async def test_faults_are_given_on_the_command_line(gateway, until, tmp_path, port_at):
+    path = str(tmp_path / "meter")
+    faults = ("--fault", "simulated: echo", "--fault", "simulated: exception code=6", "--fault", "simulated: noise")
+    async with gateway("--profile", "eastron-sdm630", "--serial", path, "--json", *faults) as process:
+        await line(process)
+        port = port_at(path)
+        port.write(bytes.fromhex("01 04 0000 0002 71cb"))
+        await until(lambda: port.arrived() == 8 + 3 + 5)
+        assert port.data[11:14].hex() == "018406"
+        port.close()
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_all_faults_are_listed_one_line_each(gateway):
+    async with gateway("--faults") as process:
+        output, error = await asyncio.wait_for(process.communicate(), 30)
+        lines = output.decode().splitlines()
+        assert [text.split()[0] for text in lines] == list(KINDS)
+        assert "crc rate=1 bits=1 " in output.decode()
+        assert (error, process.returncode) == (b"", 0)
