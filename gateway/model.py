@@ -117,6 +117,8 @@ class Device:
     """When it is left alone: (from, to) in seconds of the local day; to < from goes past midnight."""
     identify: bool = False
     """It is asked who it is when it appears, and every hour."""
+    polled: bool = True
+    """False for the broadcast address of a line: it can be told something, and never answers."""
     kind: str = ""
     """Class of the device, e.g. "energy-3ph"."""
     location: str = ""

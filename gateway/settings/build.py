@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from drivers.base import Point
-from gateway.model import Bus, Device, SerialPort, Site, StoreSettings, TcpPort, Uplink
+from gateway.model import Bus, Device, SerialPort, Site, StoreSettings, TcpPort, Tls, Uplink
 from gateway.settings import birth
-from gateway.settings.points import finished, merged
+from gateway.settings.points import finished, merged, register_of
 from gateway.settings.profile import SHIPPED, Catalogue, Profile
-from gateway.settings.tables import BusTable, DeviceTable, OptionsTable, SiteTable
+from gateway.settings.tables import BusTable, DeviceTable, OptionsTable, SiteTable, TcpTable
+from gateway.settings.wires import usual_port
 
 
 def site(table: SiteTable, sha256: str, catalogue: Catalogue) -> Site:
@@ -39,21 +40,27 @@ def device_from_profile(name: str, address: int, bus: str) -> Device:
         bus=bus,
         location="",
         points=[finished(point, 10.0) for point in profile.table.point],
-        options=_options(address, "rtu", profile.table.limits),
+        framing="rtu",
+        limits=profile.table.limits,
     )
 
 
 def _bus(table: BusTable, catalogue: Catalogue) -> Bus:
     port: SerialPort | TcpPort
     if table.serial is not None:
-        port = SerialPort(table.serial.port, table.serial.baud, table.serial.format)
+        port = SerialPort(table.serial.port, table.serial.baud, table.serial.format, table.serial.rs485)
         framing = table.framing or table.serial.framing or "rtu"
     else:
         assert table.tcp is not None, "the rules have seen one of the two"
-        port = TcpPort(table.tcp.host, table.tcp.port)
+        port = _tcp_port(table.tcp)
         framing = table.framing or table.tcp.framing or "tcp"
     devices = tuple(_device(device, table.name, framing, catalogue) for device in table.device)
     return Bus(table.name, port, framing, devices, table.timeout)
+
+
+def _tcp_port(table: TcpTable) -> TcpPort:
+    tls = Tls(**table.tls.model_dump()) if table.tls else None
+    return TcpPort(table.host, table.port or usual_port(tls), tls)
 
 
 def _device(table: DeviceTable, bus: str, framing: str, catalogue: Catalogue) -> Device:
@@ -64,7 +71,6 @@ def _device(table: DeviceTable, bus: str, framing: str, catalogue: Catalogue) ->
         if override is None or override.enabled:
             points.append(finished(merged(point, override), table.every))
     points += [finished(point, table.every) for point in table.point]
-    limits = [profile.table.limits, table.options] if profile else [table.options]
     return _born(
         profile=profile,
         name=table.name,
@@ -73,15 +79,29 @@ def _device(table: DeviceTable, bus: str, framing: str, catalogue: Catalogue) ->
         bus=bus,
         location=table.location,
         points=points,
-        options=_options(table.address, framing, *limits),
+        framing=framing,
+        limits=_limits(table, profile),
+        quiet=tuple(table.quiet),
     )
 
 
-def _options(address: int, framing: str, *limits: OptionsTable) -> dict[str, Any]:
-    """Keyword arguments of the driver; what the site says wins over the profile."""
-    options: dict[str, Any] = {"unit": address, "framing": framing}
-    for table in limits:
-        options |= table.model_dump(exclude_none=True)
+def _limits(table: DeviceTable, profile: Profile | None) -> OptionsTable:
+    """Merge the limits: the site wins over the profile. What reading clears and is switched off is never read along."""
+    if profile is None:
+        return table.options
+    limits = profile.table.limits.model_copy(update=table.options.model_dump(exclude_none=True))
+    off = [name for name, override in table.points.items() if not override.enabled]
+    spared = [register_of(profile.points[name]) for name in off if profile.points[name].read_clears]
+    if not spared:
+        return limits
+    ranges = [(register.table, register.at, register.end - 1) for register in spared]
+    return limits.model_copy(update={"forbidden": [*(limits.forbidden or ()), *ranges]})
+
+
+def _options(address: int, framing: str, limits: OptionsTable) -> dict[str, Any]:
+    """Return the keyword arguments of the driver."""
+    known = limits.model_dump(exclude_none=True, exclude={"min_interval", "identify"})  # the poller minds these two
+    options: dict[str, Any] = {"unit": address, "framing": framing, **known}
     if "forbidden" in options:  # people write first and last, the driver counts
         options["forbidden"] = [(table, first, last - first + 1) for table, first, last in options["forbidden"]]
     return options
@@ -96,7 +116,9 @@ def _born(
     bus: str,
     location: str,
     points: Iterable[Point],
-    options: dict[str, Any],
+    framing: str,
+    limits: OptionsTable,
+    quiet: tuple[tuple[int, int], ...] = (),
 ) -> Device:
     """Build the device and its birth."""
     head = profile.table.profile if profile else None
@@ -122,7 +144,11 @@ def _born(
         driver=driver,
         address=address,
         points=points,
-        options=options,
+        options=_options(address, framing, limits),
+        min_interval=limits.min_interval or 0.0,
+        quiet=quiet,
+        identify=limits.identify is True,
+        polled=address != 0 or framing == "tcp",
         kind=head.class_ if head else "",
         location=location,
         profile=known["id"],

@@ -61,6 +61,13 @@ class Document:
         """Name what is wrong at a place."""
         return Problem(self.file, dotted(place), self.line(place), text, advice)
 
+    def at(self, place: Place) -> Any:
+        """Return what stands at a place."""
+        value: Any = self.data
+        for step in place:
+            value = value[step]
+        return value
+
     def table(self, key: str) -> dict[str, Any]:
         """Return a table at the top, empty when there is none (or something else in its place)."""
         value = self.data.get(key)
@@ -68,12 +75,10 @@ class Document:
 
     def tables(self, place: Place) -> Iterator[tuple[int, dict[str, Any]]]:
         """Walk an array of tables, skipping what is none: a wrong neighbour must not hide other mistakes."""
-        value: Any = self.data
-        for step in place:
-            try:
-                value = value[step]
-            except (KeyError, TypeError):
-                return
+        try:
+            value = self.at(place)
+        except (KeyError, TypeError):
+            return
         if isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, dict):

@@ -57,7 +57,7 @@ _ADVICE = {
     "string_too_short": "write the value between the quotes",
     "string_pattern_mismatch": "spaces are not allowed",
 }
-_ARRAYS = {"bus": "[[bus]]", "device": "[[bus.device]]", "point": "[[bus.device.point]]"}
+_ARRAYS = {"bus": "[[bus]]", "device": "[[bus.device]]", "point": "[[bus.device.point]]", "signature": "[[signature]]"}
 
 
 def explain(document: Document, model: type[BaseModel], error: ValidationError) -> list[Problem]:
@@ -109,6 +109,8 @@ def _missing(document: Document, place: Place) -> Problem:
         "address": "address = 1", "id": 'id = "tn-p1-cab-014"', "name": 'name = "meter-1"', "at": "at = 0",
         "brokers": 'brokers = ["mqtts://ioc.example.vn:8883"]', "table": 'table = "holding"',
         "port": 'port = "/dev/serial/by-path/..."', "host": 'host = "192.168.10.20"',
+        "ca": 'ca = "/etc/gateway/tls/plant-ca.pem"', "cert": 'cert = "/etc/gateway/tls/gateway.pem"',
+        "key": 'key = "/etc/gateway/tls/gateway.key"',
     }  # fmt: skip
     example = examples.get(str(key), f"{key} = ...")
     return document.problem(place, f'the key "{key}" is missing', f"add {example}")

@@ -24,12 +24,32 @@ def _found(site: Site) -> Iterator[tuple[Place, str, str]]:
         if isinstance(bus.port, SerialPort):
             for text, advice in _serial(Path(bus.port.port)):
                 yield ("bus", index, "serial", "port"), text, advice
+        elif bus.port.tls is not None:
+            for key in ("ca", "cert", "key"):
+                for text, advice in _readable(Path(getattr(bus.port.tls, key))):
+                    yield ("bus", index, "tcp", "tls", key), text, advice
+    yield from _same_ports(site)
     for key in ("ca", "cert", "key", "password_file"):
         if path := getattr(site.uplink, key):
             for text, advice in _readable(Path(path)):
                 yield ("uplink", key), text, advice
     for text, advice in _writable(Path(site.store.path)):
         yield ("store", "path"), text, advice
+
+
+def _same_ports(site: Site) -> Iterator[tuple[Place, str, str]]:
+    """One port under two names, e.g. of by-path and by-id."""
+    seen: dict[str, str] = {}
+    for index, bus in enumerate(site.buses):
+        if isinstance(bus.port, SerialPort):
+            real = os.path.realpath(bus.port.port)
+            if real in seen:
+                yield (
+                    ("bus", index, "serial", "port"),
+                    f"{bus.port.port} is another name of the port of bus {seen[real]}: both are {real}",
+                    "one line: put its devices under one [[bus]], or name the other adapter",
+                )
+            seen.setdefault(real, bus.name)
 
 
 def _serial(path: Path) -> Iterator[tuple[str, str]]:

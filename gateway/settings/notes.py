@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.model import Bus, SerialPort, Site, Uplink
+from gateway.settings.forms import BAUDS, usual_baud
 from gateway.settings.quantities import is_plain_remote, seconds
-from gateway.settings.tables import BAUDS, usual_baud
 
 
 def notes(site: Site) -> list[str]:

@@ -22,6 +22,11 @@ BITS = {"u8hi": 8, "u8lo": 8, "u16": 16, "s16": 16, "u32": 32, "s32": 32, "u64":
 """Whole numbers, and how many bits they have."""
 WHOLE = {*BITS, "bits", "bcd"}
 """Types whose raw value is a whole number; the others are bit, floats and text."""
+CLEARED_ASAP = (
+    'is "asap" for a value that reading clears: little would be left of it',
+    'write a period, e.g. every = "1m": each value is what came since the reading before',
+)
+"""Text and advice."""
 _DERIVED = (".total", ".gen")
 _MOST_DECIMALS = 15
 
@@ -101,6 +106,7 @@ def finished(point: PointTable, every: float) -> Point:
         deadband=point.deadband,
         wraps_at=wraps_at(point),
         writable=point.writable,
+        read_clears=point.read_clears,
     )
 
 
@@ -147,8 +153,19 @@ def _one_point(document: Document, place: Place, raw: dict[str, Any]) -> Iterato
         yield document.problem((*place, "labels"), "needs a whole number, and this type is none", "remove labels")
     if point.kind == "counter" and (point.labels or type_of(point) in {"bit", "bits", "string"}):
         yield document.problem((*place, "kind"), "a counter must be a number", 'write kind = "state"')
+    if point.read_clears:
+        yield from _cleared(document, place, point)
     if point.wraps_at is not None and point.kind != "counter":
         yield document.problem((*place, "wraps_at"), "only a counter wraps", 'write kind = "counter", or remove it')
+
+
+def _cleared(document: Document, place: Place, point: PointTable) -> Iterator[Problem]:
+    if point.every == ASAP:
+        yield document.problem((*place, "every"), *CLEARED_ASAP)
+    if point.writable:
+        yield document.problem(
+            (*place, "writable"), "a value that reading clears cannot be written", "remove writable, or read_clears"
+        )
 
 
 def range_problem(document: Document, place: Place, low: object, high: object) -> Iterator[Problem]:

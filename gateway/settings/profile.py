@@ -14,9 +14,11 @@ import drivers
 from gateway.errors import ConfigError, Problem
 from gateway.settings.document import Document, read
 from gateway.settings.explain import explain, nearest
-from gateway.settings.points import point_problems
+from gateway.settings.forms import Baud, Format, Order
+from gateway.settings.lines import Place
+from gateway.settings.points import point_problems, range_problem
 from gateway.settings.quantities import Words
-from gateway.settings.tables import Baud, Format, OptionsTable, PointTable, Table
+from gateway.settings.tables import OptionsTable, PointTable, Table
 
 SHIPPED = Path(drivers.__file__).parent / "profiles"
 
@@ -68,6 +70,25 @@ class GoldenTable(Table):
     """What is special."""
 
 
+class SignatureTable(Table):
+    """One fact that a scan can see: the raw value of a register, before scale and offset."""
+
+    table: Literal["holding", "input"]
+    """Which of the two tables of registers."""
+    at: Annotated[int, Field(ge=0, le=65535)]
+    """Protocol address, counted from 0."""
+    type: Literal["u8hi", "u8lo", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64"] = "u16"
+    """How the value is written."""
+    order: Order = ""
+    """Order of the bytes on the wire: ABCD (default), CDAB, BADC, DCBA."""
+    low: float | None = None
+    """The value is at least this..."""
+    high: float | None = None
+    """... and at most this."""
+    equals: Annotated[list[int], Field(min_length=1, max_length=64)] | None = None
+    """Or it is one of these."""
+
+
 class ProfileTable(Table):
     profile: HeadTable
     """What device this is."""
@@ -79,6 +100,8 @@ class ProfileTable(Table):
     """The values of the device."""
     golden: list[GoldenTable] = Field(default_factory=list, max_length=100)
     """Exchanges that the tests decode."""
+    signature: list[SignatureTable] = Field(default_factory=list, max_length=8)
+    """What a scan recognises the device by; all must hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +144,27 @@ def _problems(document: Document) -> Iterator[Problem]:
             if name not in known:
                 advice = nearest(name, known) or f"points of this profile: {', '.join(sorted(known))}"
                 yield document.problem(("golden", place, "expect", name), "is not a point of this profile", advice)
+    for place, signature in document.tables(("signature",)):
+        yield from _signature(document, ("signature", place), signature)
+
+
+def _signature(document: Document, place: Place, raw: dict[str, Any]) -> Iterator[Problem]:
+    from drivers.modbus.register import Register
+
+    bounds = [key for key in ("low", "high") if key in raw]
+    if "equals" in raw and bounds:
+        yield document.problem((*place, "equals"), f"stands beside {bounds[0]}", "write equals, or low and high")
+    if not bounds and "equals" not in raw:
+        yield document.problem(place, "says nothing of the value", "write low and high, or equals = [1, 2]")
+    yield from range_problem(document, place, raw.get("low"), raw.get("high"))
+    try:
+        table = SignatureTable.model_validate(raw)
+    except ValidationError:
+        return  # explained elsewhere, value by value
+    try:
+        Register(table.table, table.at, table.type, table.order)
+    except ValueError as error:
+        yield document.problem(place, str(error))
 
 
 class Catalogue:

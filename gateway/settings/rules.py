@@ -5,7 +5,6 @@ The rules read the raw document and skip what has the wrong form, so that one mi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,17 +13,13 @@ from gateway.errors import ConfigError, Problem
 from gateway.settings.document import Document
 from gateway.settings.explain import nearest
 from gateway.settings.lines import Place
-from gateway.settings.points import point_problems, range_problem
+from gateway.settings.points import CLEARED_ASAP, point_problems, range_problem
 from gateway.settings.profile import Catalogue, Profile
 from gateway.settings.quantities import Wrong, broker, is_plain_remote, size
 from gateway.settings.tables import PointTable
+from gateway.settings.wires import framing_of, wires
 
 Raw = dict[str, Any]
-
-SERIAL_UNITS = range(1, 248)
-"""Unit ids on a line: 0 is everybody, 248 to 255 are reserved (Modbus over serial line 1.02, 2.2)."""
-TCP_UNITS = range(256)
-"""Unit ids on Modbus TCP: 0 and 255 mean the device itself (Modbus messaging on TCP/IP 1.0b, 4.4.2.1)."""
 
 
 def rules(document: Document, catalogue: Catalogue) -> Iterator[Problem]:
@@ -32,23 +27,14 @@ def rules(document: Document, catalogue: Catalogue) -> Iterator[Problem]:
     yield from _uplink(document)
     yield from _store(document)
     yield from _unique(document, [("bus", index) for index, _ in document.tables(("bus",))], "bus")
-    yield from _ports(document)
+    yield from wires(document)
     devices: list[Place] = []
     for index, bus in document.tables(("bus",)):
         place: Place = ("bus", index)
-        yield from _wire(document, place, bus)
-        yield from _addresses(document, place, bus)
         for number, device in document.tables((*place, "device")):
             devices.append((*place, "device", number))
-            yield from _device(document, devices[-1], device, catalogue)
+            yield from _device(document, devices[-1], device, catalogue, on_line=framing_of(bus) != "tcp")
     yield from _unique(document, devices, "device")
-
-
-def _at(document: Document, place: Place) -> Any:
-    value: Any = document.data
-    for step in place:
-        value = value[step]
-    return value
 
 
 def _uplink(document: Document) -> Iterator[Problem]:
@@ -97,7 +83,7 @@ def _store(document: Document) -> Iterator[Problem]:
 def _unique(document: Document, places: list[Place], what: str) -> Iterator[Problem]:
     seen: dict[str, Place] = {}
     for place in places:
-        name = _at(document, place).get("name")
+        name = document.at(place).get("name")
         if not isinstance(name, str):
             continue
         here = (*place, "name")
@@ -112,103 +98,7 @@ def _unique(document: Document, places: list[Place], what: str) -> Iterator[Prob
         seen.setdefault(name, here)
 
 
-def _ports(document: Document) -> Iterator[Problem]:
-    seen: dict[tuple[object, ...], Place] = {}
-    for index, bus in document.tables(("bus",)):
-        for key in ("serial", "tcp"):
-            port = _port(key, bus.get(key))
-            place: Place = ("bus", index, key, "port" if key == "serial" else "host")
-            if port and port in seen:
-                other = seen[port]
-                yield document.problem(
-                    place,
-                    f"two buses use one port: {_named(document, other[:2])} and {_named(document, place[:2])}",
-                    "put all devices of one line under one [[bus]]",
-                )
-            elif port:
-                seen[port] = place
-
-
-def _port(key: str, value: object) -> tuple[object, ...]:
-    """What makes two ports the same one; empty when the table is not in order."""
-    if not isinstance(value, dict):
-        return ()
-    if key == "tcp":
-        host, number = value.get("host"), value.get("port", 502)
-        return (host.lower(), number) if isinstance(host, str) and host and isinstance(number, int) else ()
-    path = value.get("port")
-    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
-        return ()
-    return (os.path.realpath(path),)
-
-
-def _named(document: Document, place: Place) -> str:
-    """A bus or device as people find it: meter-1 (line 12)."""
-    table = _at(document, place)
-    line = document.line((*place, "name") if "name" in table else place)
-    return f"{table.get('name', 'one without name')} (line {line})"
-
-
-def _wire(document: Document, place: Place, bus: Raw) -> Iterator[Problem]:
-    """Serial or TCP, and the framing that fits."""
-    ports = [key for key in ("serial", "tcp") if key in bus]
-    if len(ports) != 1:
-        text = "has both serial and tcp" if ports else "has neither serial nor tcp"
-        yield document.problem(
-            place, text, 'write serial = { port = "/dev/...", baud = 9600, format = "8N1" } or tcp = { host = "..." }'
-        )
-        return
-    wire = bus[ports[0]] if isinstance(bus[ports[0]], dict) else {}
-    if "framing" in bus and "framing" in wire:
-        yield document.problem((*place, "framing"), f"stands here and in {ports[0]}", "remove one of the two")
-    if ports == ["serial"] and bus.get("framing") == "tcp":
-        yield document.problem(
-            (*place, "framing"), 'is "tcp" on a serial port', 'a serial port speaks "rtu" (usual) or "ascii"'
-        )
-    bits = str(wire.get("format", ""))[:1]
-    if framing_of(bus) == "rtu" and bits in {"5", "6", "7"}:
-        yield document.problem(
-            (*place, "serial", "format"), f"has {bits} data bits, but Modbus RTU needs 8", 'write e.g. "8N1"'
-        )
-
-
-def framing_of(bus: Raw) -> str:
-    """Return the framing that a bus ends up with: written on the bus or in its port, or the usual one."""
-    for key, usual in (("serial", "rtu"), ("tcp", "tcp")):
-        if isinstance(wire := bus.get(key), dict):
-            return str(bus.get("framing") or wire.get("framing") or usual)
-    return "rtu"
-
-
-def _addresses(document: Document, place: Place, bus: Raw) -> Iterator[Problem]:
-    on_tcp = framing_of(bus) == "tcp"
-    units = TCP_UNITS if on_tcp else SERIAL_UNITS
-    seen: dict[int, Place] = {}
-    for index, device in document.tables((*place, "device")):
-        address = device.get("address")
-        if not isinstance(address, int) or isinstance(address, bool):
-            continue
-        here: Place = (*place, "device", index)
-        if address not in units:
-            wire = "Modbus TCP" if on_tcp else "a Modbus line"
-            yield document.problem(
-                (*here, "address"),
-                f"is outside {units.start} to {units.stop - 1}, the addresses on {wire}: {address}",
-                "look at the display or the switches of the device"
-                if address
-                else "0 would speak to all devices at once",
-            )
-        if address in seen:
-            yield document.problem(
-                (*here, "address"),
-                f"two devices on bus {bus.get('name', place[1])} have address {address}: "
-                f"{_named(document, seen[address])} and {_named(document, here)}",
-                "give one of them another address, at the device and here",
-            )
-        seen.setdefault(address, here)
-
-
-def _device(document: Document, place: Place, device: Raw, catalogue: Catalogue) -> Iterator[Problem]:
+def _device(document: Document, place: Place, device: Raw, catalogue: Catalogue, *, on_line: bool) -> Iterator[Problem]:
     profile_name, driver = device.get("profile"), device.get("driver")
     if bool(profile_name) == bool(driver):
         text = "has both profile and driver" if driver else "has neither profile nor driver"
@@ -230,6 +120,35 @@ def _device(document: Document, place: Place, device: Raw, catalogue: Catalogue)
             yield from error.problems
     known = profile is not None or not profile_name
     yield from _points(document, place, device, profile, complete=known)
+    in_use = _in_use(document, place, device, profile)
+    bare = [name for name, point in in_use.items() if point.get("read_clears") is True and "every" not in point]
+    if bare and device.get("every") == "asap":
+        yield document.problem(
+            (*place, "every"),
+            f'is "asap" also for "{bare[0]}", a value that reading clears: little would be left of it',
+            f'give "{bare[0]}" a period of its own, e.g. every = "1m"',
+        )
+    mute = [name for name, point in in_use.items() if point.get("writable") is not True]
+    if mute and on_line and device.get("address") == 0:
+        yield document.problem(
+            (*place, "address"),
+            f'is 0: this speaks to all devices of the line at once and none answers, so "{mute[0]}" cannot be read',
+            "write the device's own address, 1 to 247; 0 is for a device all of whose points have writable = true",
+        )
+
+
+def _in_use(document: Document, place: Place, device: Raw, profile: Profile | None) -> dict[str, Raw]:
+    """The points that are not switched off, as this site has them: every (where a point has its own), writable, ..."""
+    found = {str(point.get("name")): point for _, point in document.tables((*place, "point"))}
+    overrides = device.get("points")
+    for name, point in profile.points.items() if profile else ():
+        override = overrides.get(name) if isinstance(overrides, dict) else None
+        known = override if isinstance(override, dict) else {}
+        if known.get("enabled") is not False:
+            own = {} if point.every is None else {"every": point.every}
+            writable = point.writable and known.get("writable") is True
+            found[name] = {**own, **known, "writable": writable, "read_clears": point.read_clears}
+    return found
 
 
 def _choice(word: str, known: list[str]) -> str:
@@ -281,3 +200,5 @@ def _override(document: Document, place: Place, override: Raw, point: PointTable
         yield document.problem(
             (*place, "writable"), "the profile does not allow writing this point", "remove writable = true"
         )
+    if override.get("every") == "asap" and point.read_clears:
+        yield document.problem((*place, "every"), *CLEARED_ASAP)

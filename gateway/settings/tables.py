@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.settings.forms import (
+    Address,
+    Baud,
+    Bit,
+    Deadband,
+    Decimals,
+    Forbidden,
+    Format,
+    Labels,
+    Order,
+    Quiet,
+    Scale,
+    Sentinels,
+    Unit,
+)
 from gateway.settings.quantities import (
     AbsolutePath,
     Broker,
     GatewayId,
+    Interval,
     KeepSize,
     Linger,
     Minutes,
@@ -21,12 +35,7 @@ from gateway.settings.quantities import (
     StoreSize,
     Timeout,
     Words,
-    Wrong,
-    show,
 )
-
-BAUDS = (1200, 2400, 4800, 9600, 14400, 19200, 28800, 38400, 57600, 76800, 115200, 230400, 460800, 921600)
-"""Speeds that devices are sold with; others are allowed and remarked on."""
 
 TableName = Literal["coil", "discrete", "holding", "input"]
 Framing = Literal["rtu", "ascii", "tcp"]
@@ -34,106 +43,6 @@ Kind = Literal["gauge", "counter", "state", "alarm", "text", "config"]
 Type = Literal[
     "bit", "bits", "u8hi", "u8lo", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64", "string", "bcd"
 ]  # fmt: skip
-
-
-def line_format(value: str) -> str:
-    """Accept data bits, parity, stop bits."""
-    if re.fullmatch(r"[5-8][NEO][12]", value):
-        return value
-    likely = value.upper().replace("-", "").replace(",", "").replace(" ", "")
-    advice = f'did you mean "{likely}"?' if re.fullmatch(r"[5-8][NEO][12]", likely) else 'write e.g. "8N1" or "8E1"'
-    raise Wrong(f"is not a line format (data bits, parity N, E or O, stop bits): {show(value)}", advice)
-
-
-def baud(value: int) -> int:
-    """Accept any speed that hardware can do."""
-    if 300 <= value <= 4_000_000:
-        return value
-    raise Wrong(f"is outside 300 to 4000000: {value}", f"did you mean {usual_baud(value)}?")
-
-
-def usual_baud(value: int) -> int:
-    """Return the usual speed that was probably meant: the one written alike, else the nearest."""
-    alike = difflib.get_close_matches(str(value), [str(usual) for usual in BAUDS], n=1)
-    return int(alike[0]) if alike else min(BAUDS, key=lambda usual: abs(usual - value))
-
-
-def labels(value: object) -> dict[int, str]:
-    """Read { "0" = "off", "1" = "on" }: TOML keys are text, codes are numbers."""
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise Wrong("must be a table of texts", 'write { "0" = "off", "1" = "on" }')
-    if wrong := [key for key in value if not re.fullmatch(r"-?[0-9]{1,20}", key)]:
-        raise Wrong(f"has a key that is not a whole number: {show(wrong[0])}", 'write { "0" = "off", "1" = "on" }')
-    if len(value) > 256 or any(len(text) > 100 for text in value.values()):
-        raise Wrong("has more than 256 texts, or a text over 100 characters", "make it shorter")
-    return {int(key): text for key, text in value.items()}
-
-
-def bit(value: object) -> int | tuple[int, int]:
-    """Read 5 (one bit of a register) or [1, 3] (three bits from bit 1)."""
-    pair: list[Any] = value if isinstance(value, list) else [value, 1]
-    if len(pair) != 2 or not all(isinstance(part, int) and not isinstance(part, bool) for part in pair):
-        raise Wrong(f"is not a bit: {show(value)}", "write 5 for bit 5, or [1, 3] for three bits from bit 1")
-    first, count = pair
-    return (first, count) if isinstance(value, list) else first
-
-
-def sentinels(value: object) -> list[float]:
-    """Read raw values that mean "no value"; whole numbers stay exact."""
-    if not isinstance(value, list) or any(isinstance(raw, bool) or not isinstance(raw, int | float) for raw in value):
-        raise Wrong(f"must be a list of numbers, not {show(value)}", "write e.g. [65535]")
-    return value
-
-
-def forbidden(value: object) -> list[tuple[str, int, int]]:
-    """Read [["holding", 100, 120]]: table, first and last address that must never be read."""
-    advice = 'write [["holding", 100, 120]]: table, first and last address'
-    if not isinstance(value, list):
-        raise Wrong(f"must be a list, not {show(value)}", advice)
-    for part in value:
-        if not isinstance(part, list) or [type(item) for item in part] != [str, int, int]:
-            raise Wrong("has an entry that is not a table and two addresses", advice)
-        if part[0] not in {"coil", "discrete", "holding", "input"} or not 0 <= part[1] <= part[2] <= 65535:
-            raise Wrong(f"has an entry that is not a range of addresses: {part}", advice)
-    return [(table, first, last) for table, first, last in value]
-
-
-def factor(value: float) -> float:
-    """Accept a scale."""
-    if value == 0:
-        raise Wrong(
-            "is 0: every value would become 0", "leave scale out, or write the factor from the manual, e.g. 0.1"
-        )
-    return value
-
-
-Baud = Annotated[int, AfterValidator(baud), WithJsonSchema({"type": "integer", "minimum": 300, "maximum": 4000000})]
-Format = Annotated[str, AfterValidator(line_format), WithJsonSchema({"type": "string", "pattern": "^[5-8][NEO][12]$"})]
-Labels = Annotated[
-    dict[int, str],
-    PlainValidator(labels),
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
-]
-Bit = Annotated[
-    int | tuple[int, int],
-    PlainValidator(bit),
-    WithJsonSchema({"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
-]
-Sentinels = Annotated[
-    list[float],
-    PlainValidator(sentinels),
-    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
-]
-Forbidden = Annotated[
-    list[tuple[str, int, int]],
-    PlainValidator(forbidden),
-    WithJsonSchema({"type": "array", "items": {"type": "array"}}),
-]
-Address = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 255})]
-Unit = Annotated[str, Field(min_length=1, max_length=24, pattern=r"^\S+$")]
-Scale = Annotated[float, AfterValidator(factor)]
-Deadband = Annotated[float, Field(ge=0)]
-Decimals = Annotated[int, Field(ge=0, le=15)]
 
 
 class Table(BaseModel):
@@ -207,19 +116,34 @@ class SerialTable(Table):
     """Data bits, parity, stop bits, as set on the devices."""
     framing: Literal["rtu", "ascii"] | None = None
     """Modbus RTU (default) or ASCII."""
+    rs485: bool = False
+    """The kernel switches the direction of the transceiver; most adapters do it themselves."""
+
+
+class TlsTable(Table):
+    """Modbus/TCP Security: both sides show a certificate."""
+
+    ca: AbsolutePath
+    """File with the certificate of the authority that signed the device's certificate."""
+    cert: AbsolutePath
+    """File with the certificate that this gateway shows to the device."""
+    key: AbsolutePath
+    """File with the private key of the certificate."""
 
 
 class TcpTable(Table):
     host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^\S+$")]
     """Name or IP address."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 502
-    """TCP port."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """TCP port; default 502, with tls 802."""
     framing: Framing | None = None
     """Modbus TCP (default), or RTU or ASCII frames over TCP."""
+    tls: TlsTable | None = None
+    """Modbus/TCP Security: tls = { ca = "/...", cert = "/...", key = "/..." }."""
 
 
 class OptionsTable(Table):
-    """Limits of a device that the planner of requests must respect."""
+    """What a device can take."""
 
     max_registers: Annotated[int, Field(ge=1, le=125)] | None = None
     """Most registers that the device answers in one request."""
@@ -231,6 +155,10 @@ class OptionsTable(Table):
     """One point per request."""
     forbidden: Forbidden | None = None
     """Ranges that must never be read: [["holding", 100, 120]]."""
+    min_interval: Interval | None = None
+    """Time that the device needs between two requests."""
+    identify: bool | None = None
+    """It says who it is (Modbus function 43/14), and is asked."""
 
 
 class PointTable(Table):
@@ -242,7 +170,7 @@ class PointTable(Table):
     """Protocol address, counted from 0."""
     type: Type | None = None
     """How the value is written; default u16, and bit for coils and discrete inputs."""
-    order: Annotated[str, Field(pattern=r"^[A-H]{2,8}$")] = ""
+    order: Order = ""
     """Order of the bytes on the wire: ABCD (default), CDAB, BADC, DCBA."""
     bit: Bit | None = None
     """A bit of the register: 5, or [1, 3] for three bits from bit 1."""
@@ -274,6 +202,8 @@ class PointTable(Table):
     """Value at which a counter starts again from zero; default: derived from the type."""
     writable: bool = False
     """Whether the point may be written."""
+    read_clears: bool = False
+    """Reading resets the value at the device."""
     number: str = ""
     """The manual's own number of the register."""
 
@@ -311,11 +241,13 @@ class DeviceTable(Table):
     driver: str = ""
     """Protocol, for a device without profile: "modbus"."""
     address: Address
-    """Unit id on the bus: 1 to 247 on a line, 0 to 255 on Modbus TCP."""
+    """Unit id on the bus: 1 to 247 on a line (0: all devices, only written), 0 to 255 on Modbus TCP."""
     every: Period = 10.0
     """Period of every point that has none of its own."""
     location: Words = ""
     """Where it stands, for people."""
+    quiet: Quiet = Field(default_factory=list)
+    """Local times at which it is left alone, at most 8: ["22:00-05:00"]."""
     options: OptionsTable = OptionsTable()
     """Limits of this device, where they differ from its profile."""
     points: dict[str, OverrideTable] = Field(default_factory=dict)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import ConfigError
+from gateway.settings import load
+
 GOOD = """\
 [gateway]
 id = "tn-p1-cab-014"
@@ -75,6 +78,28 @@ class SiteFile:
     def saved(self) -> Path:
         self.path.write_text(self.text, encoding="utf-8")
         return self.path
+
+    def is_told(self, old: str, new: str, path: str, line: str, text: str, advice: str) -> None:
+        """Spoil the file; the one problem of `path` must say `text` and `advice`, at a line that contains `line`.
+
+        `line@2`: the second line that contains it.
+        """
+        self.text = self.text.replace(old, new, 1)
+        assert new in self.text
+        with pytest.raises(ConfigError) as raised:
+            load(self.saved())
+        problems = [problem for problem in raised.value.problems if problem.path == path]
+        assert problems, raised.value
+        [problem] = problems
+        assert text in problem.text
+        assert advice in problem.advice
+        part, _, count = line.partition("@")
+        numbers = [number for number, written in enumerate(self.text.splitlines(), 1) if part in written]
+        assert (problem.file, problem.line) == (str(self.path), numbers[int(count or 1) - 1])
+        said = str(raised.value)
+        machinery = ("pydantic", "http", "validation", "input should", "type=", "geheim")
+        assert not any(word in said.lower() for word in machinery)
+        assert f"{self.path}:{problem.line}: {path}".rstrip(": ") in said
 
 
 @pytest.fixture

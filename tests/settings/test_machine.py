@@ -64,6 +64,28 @@ def test_a_certificate_that_is_not_there(fitting, tmp_path, key):
     assert (problem.path, problem.line) == (f"uplink.{key}", fitting.line("/none/there.pem"))
 
 
+@pytest.mark.parametrize("key", ["ca", "cert", "key"])
+def test_a_certificate_for_a_device_that_is_not_there(fitting, tmp_path, key):
+    present = tmp_path / "present"
+    present.write_text("x")
+    files = {name: str(present) for name in ("ca", "cert", "key")} | {key: "/none/there.pem"}
+    written = ", ".join(f'{name} = "{path}"' for name, path in files.items())
+    fitting.replaced("port = 502", f"tls = {{ {written} }}")
+    problem = only_problem(fitting)
+    assert (problem.path, problem.line) == (f"bus[1].tcp.tls.{key}", fitting.line("/none/there.pem"))
+    assert "no file /none/there.pem" in problem.text
+
+
+def test_a_port_under_two_names(fitting, tmp_path):
+    port = load(fitting.saved()).buses[0].port.port
+    other = tmp_path / "by-id-name"
+    other.symlink_to(port)
+    fitting.replaced('tcp = { host = "192.168.10.20", port = 502 }', f'serial = {{ port = "{other}" }}')
+    problem = only_problem(fitting)
+    assert (problem.path, problem.line) == ("bus[1].serial.port", fitting.line("by-id-name"))
+    assert problem.text == f"{other} is another name of the port of bus rs485-1: both are {port}"
+
+
 def test_a_password_file_that_is_empty(fitting, tmp_path):
     (tmp_path / "secret").write_text("")
     assert "empty" in only_problem(fitting).text
