@@ -10,6 +10,11 @@ from importlib import import_module
 VERBS = {
     "run": "run the agent: poll the devices, store the readings, publish them",
     "check": "check a site file: every problem with its line, and what to do",
+    "read": "ask a device now, or look at raw registers of any unit",
+    "write": "set a point of a device, and see whether the device holds it",
+    "watch": "the values of the devices as they come",
+    "scan": "find the devices on a line: their speed, their addresses and what they are",
+    "trace": "show every request and answer on a line, or capture them for Wireshark",
     "plan": "show every request the agent will send, and how busy each bus will be",
     "demo": "a small city quarter on this machine: simulated devices, broker, agent, IOC",
     "simulate": "answer like field devices, on serial lines and TCP",
@@ -46,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(verb: object, args: argparse.Namespace) -> int:
     """Call the verb; a foreseeable failure becomes a sentence on stderr."""
-    from gateway.errors import ConfigError, GatewayError
+    from gateway.errors import ConfigError, Declined, GatewayError
 
     try:
         return int(verb.main(args))  # type: ignore[attr-defined]
@@ -55,7 +60,7 @@ def run(verb: object, args: argparse.Namespace) -> int:
         return 2
     except GatewayError as error:
         print(f"gateway: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, Declined) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

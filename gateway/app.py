@@ -15,8 +15,11 @@ from typing import Any
 
 from gateway import __version__, machine
 from gateway.clock import Clock
-from gateway.field.link import link_of
+from gateway.control import door
+from gateway.control.desk import Desk
+from gateway.errors import GatewayError
 from gateway.field.poller import Poller
+from gateway.field.ports import link_of
 from gateway.log import logger
 from gateway.model import Site
 from gateway.notify import notify
@@ -53,6 +56,7 @@ class Agent:
         self._store = Store(site.store, self._clock)
         self._publisher = Publisher(site, self._store, self._clock, self._health)
         self._pollers: list[Poller] = []
+        self._learned: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Start, run until told to stop, stop in order: field, uplink, store."""
@@ -82,17 +86,28 @@ class Agent:
 
     async def _build_pollers(self) -> None:
         counters = await self._store.load_state("counters") or {}
+        self._learned = learned = await self._store.load_state("learned") or {}
         start = self._clock.monotonic()
         for bus in self._site.buses:
             link = link_of(bus, self._clock)
-            self._pollers.append(Poller(bus, link, self._clock, self._store, start=start, counters=counters))
+            self._pollers.append(
+                Poller(bus, link, self._clock, self._store, start=start, counters=counters, learned=learned)
+            )
 
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
-        return [self._store.run(), self._publisher.run(), self._watch_clock(), self._keep_state(), watchdog()]
+        rest = (self._watch_clock(), self._keep_state(), self._serve_desk(), watchdog())
+        return [self._store.run(), self._publisher.run(), *rest]
 
     def _health(self) -> dict[str, Any]:
         buses = {poller.bus.name: poller.stats() for poller in self._pollers}
         return {"buses": buses, "machine": machine.facts(Path(self._site.store.path))}
+
+    async def _serve_desk(self) -> None:
+        """Let technicians ask. An agent that cannot be asked polls all the same."""
+        try:
+            await door.serve(Desk(self._site, self._pollers, self._clock), door.path_of(self._site))
+        except GatewayError as error:
+            logger.warning("no verb can reach this agent", error=str(error))
 
     async def _watch_clock(self) -> None:
         while True:
@@ -109,6 +124,10 @@ class Agent:
         counters = {name: state for poller in self._pollers for name, state in poller.counters().items()}
         if counters:
             await self._store.save_state("counters", counters)
+        learned = {name: known for poller in self._pollers for name, known in poller.learned().items()}
+        if learned != self._learned:
+            await self._store.save_state("learned", learned)
+            self._learned = learned
 
 
 async def watchdog() -> None:

@@ -56,6 +56,11 @@ class Clock:
             self.state = HOLDOVER
         return self.state != before
 
+    def second_of_day(self) -> int:
+        """Second of the local day, 0..86399."""
+        local = time.localtime(self.wall())
+        return local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec
+
     def mono_ms(self) -> int:
         """Monotonic time of this boot in ms."""
         return int(self.monotonic() * 1000)

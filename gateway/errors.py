@@ -49,3 +49,7 @@ class StoreDamaged(GatewayError):
 
 class UplinkError(GatewayError):
     """The broker cannot be used now: reconnect with jitter; nothing is lost."""
+
+
+class Declined(GatewayError):
+    """Nothing was done, because it makes no sense as it was asked: ask for something else (exit code 2)."""

@@ -17,6 +17,10 @@ from gateway.clock import Clock
 os.environ["GATEWAY_STRICT"] = "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--polls", type=int, default=600, help="polls under each fault of a line (make bench: 10000)")
+
+
 class Hands:
     """The hands of a virtual clock, in seconds."""
 

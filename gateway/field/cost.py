@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from drivers.base import Exchange
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drivers.base import Driver, Exchange, Point
 from gateway.model import SerialPort, TcpPort
 
 RESPONSE_TIME = 0.010
@@ -21,3 +24,21 @@ def exchange_seconds(step: Exchange, port: SerialPort | TcpPort, response: float
         return TCP_ROUND_TRIP + response
     characters = len(step.request) + step.reply_size
     return characters * port.bits / port.baud + response + 2 * silence(port)
+
+
+class Planned(NamedTuple):
+    """One request of a plan: the points it answers, how it looks, and its bus time in seconds."""
+
+    points: tuple[Point, ...]
+    step: Exchange
+    seconds: float
+
+
+def planned(driver: Driver, points: Sequence[Point], port: SerialPort | TcpPort) -> list[Planned]:
+    """Return the requests that read these points."""
+    requests = []
+    for group in driver.plan(points):
+        step = next(driver.poll(group, 0.0))
+        if isinstance(step, Exchange):
+            requests.append(Planned(group, step, exchange_seconds(step, port)))
+    return requests

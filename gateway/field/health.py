@@ -22,11 +22,12 @@ class Health:
     failures: int = 0
     dead: bool = False
     delay: float = FIRST_DELAY
+    probes: int = 1
 
     def good(self, now: float) -> bool:
         """It answered; true when it was dead before."""
         returned = self.dead
-        self.last_good, self.failures, self.dead, self.delay = now, 0, False, FIRST_DELAY
+        self.last_good, self.failures, self.dead, self.delay, self.probes = now, 0, False, FIRST_DELAY, 1
         return returned
 
     def failed(self, now: float) -> bool:

@@ -40,6 +40,10 @@ class Counter:
         self.raw, self.total = raw, round(total, 6 if decimals is None else decimals)
         return quality
 
+    def add(self, raw: float, decimals: int | None) -> None:
+        """Take a raw value that reading has set back to zero in the device."""
+        self.raw, self.total = raw, round(self.total + raw, 6 if decimals is None else decimals)
+
 
 @dataclass(slots=True)
 class Report:
@@ -97,7 +101,10 @@ class Report:
             return []
         counter = self.counters.get(point.name)
         quality = GOOD
-        if counter is None:
+        if point.read_clears:
+            counter = self.counters.setdefault(point.name, Counter(0, 0))
+            counter.add(sample.value, point.decimals)
+        elif counter is None:
             counter = self.counters[point.name] = Counter(sample.value, 0)
         else:
             quality = counter.step(sample.value, point.wraps_at, point.decimals)

@@ -1,0 +1,267 @@
+"""The owner of a bus holds every conversation on it: those of the poller, and what others ask between two frames."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from drivers.base import BadFrame, BusError, Exchange, Finding, Frame, Line, NoReply, Pause, Step, Talk
+from gateway.clock import Clock
+from gateway.errors import LinkError
+from gateway.field.diagnosis import ECHO, LATE, Record
+from gateway.field.link import QUIET_GAP, Link, Reply
+from gateway.log import logger
+
+T = TypeVar("T")
+
+MOST_WAITING = 32
+"""Conversations that may wait for their turn; one more is refused."""
+
+
+class DriverFailed(BadFrame):
+    """A driver's own bug: its device is concerned, the bus goes on."""
+
+
+@dataclass(slots=True)
+class Partner:
+    """Whom a conversation is with: its name for people, what is remembered of it, who explains its bytes."""
+
+    name: str
+    unit: int | None = None
+    record: Record = field(default_factory=Record)
+    explain: Callable[[Exchange, bytes], Sequence[Finding]] | None = None
+
+
+class Traced(NamedTuple):
+    """One exchange as the wire saw it, for whoever watches. `at` is when the request began, monotonic seconds.
+
+    `took` is from there to the end of the reply or of the wait; `reply` is b"" where none came; `heard` are the other
+    bytes; `error` is empty when all went well.
+    """
+
+    at: float
+    took: float
+    partner: str
+    label: str
+    request: bytes
+    reply: bytes
+    heard: bytes
+    error: str
+
+
+@dataclass(slots=True)
+class Asked(Generic[T]):
+    """A conversation of somebody else, waiting for its turn."""
+
+    talk: Talk[T]
+    partner: Partner
+    timeout: float | None
+    quiet_gap: float
+    done: asyncio.Future[T]
+
+
+class Talks:
+    """Holds conversations on one link, one at a time.
+
+    `timeout` is the longest response time of a device. Between any two exchanges, except after one that says `hold`,
+    what others have asked goes first.
+    """
+
+    def __init__(self, name: str, link: Link, clock: Clock, timeout: float) -> None:
+        self.link = link
+        self.watchers: list[Callable[[Traced], None]] = []
+        self.answers = 0
+        self.at = 0.0
+        """When the last reply came, or the wait for it ended."""
+        self._name = name
+        self._clock = clock
+        self._now = clock.monotonic
+        self._timeout = timeout
+        self._waiting: deque[Asked[Any]] = deque()
+        self._owed: tuple[Exchange, Partner] | None = None
+        self._bell: asyncio.Future[None] | None = None
+        self._fault: str | None = None
+        self._strict = bool(os.environ.get("GATEWAY_STRICT"))
+
+    # What others ask --------------------------------------------------------------------------------------------------
+
+    async def ask(
+        self, talk: Talk[T], partner: Partner, timeout: float | None = None, quiet_gap: float = QUIET_GAP
+    ) -> T:
+        """Have the owner of the bus hold a conversation, between two frames of its own, and return its result.
+
+        While the port is being opened for the first time, it waits.
+
+        BusError as the conversation fails; LinkError when the port cannot be used, or too many wait.
+        """
+        if self._fault is not None:
+            raise LinkError(self._fault)
+        if len(self._waiting) >= MOST_WAITING:
+            raise LinkError(f"{MOST_WAITING} others wait for {self._name} already: try again in a moment")
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        asked = Asked(talk, partner, timeout, quiet_gap, done)
+        self._waiting.append(asked)
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+        try:
+            return await done
+        finally:
+            done.cancel()  # who does not wait any more is not served any more
+
+    async def serve(self) -> None:
+        """Hold what others have asked for."""
+        while self._waiting:
+            asked = self._waiting.popleft()
+            if asked.done.done():
+                continue
+            try:
+                result = await self._hold(asked.talk, asked.partner, asked.timeout, asked.quiet_gap, others=False)
+            except (BusError, ValueError) as error:
+                _fail(asked, error)
+            except LinkError as error:
+                _fail(asked, error)
+                raise
+            else:
+                if not asked.done.done():
+                    asked.done.set_result(result)
+
+    async def rest(self, seconds: float) -> None:
+        """Nothing of our own is due for so long: serve others meanwhile. May return early."""
+        if self._waiting:
+            await self.serve()
+            return
+        loop = asyncio.get_running_loop()
+        self._bell = loop.create_future()
+        timer = loop.call_later(max(seconds, 0.0), _ring, self._bell)
+        try:
+            await self._bell
+        finally:
+            timer.cancel()
+            self._bell = None
+        await self.serve()
+
+    def port_is(self, fault: str | None) -> None:
+        """The port is usable (None), or why it is not: who waits is told."""
+        self._fault = fault
+        while fault is not None and self._waiting:
+            _fail(self._waiting.popleft(), LinkError(fault))
+
+    # Our own ----------------------------------------------------------------------------------------------------------
+
+    async def hold(
+        self, talk: Talk[T], partner: Partner, timeout: float | None = None, quiet_gap: float = QUIET_GAP
+    ) -> T:
+        """Hold a conversation and return its result; `timeout` None means what the partner's record has learned.
+
+        NoReply, BadFrame, Refused as the conversation lets them through; DriverFailed for a bug; LinkError.
+        """
+        return await self._hold(talk, partner, timeout, quiet_gap, others=True)
+
+    async def _hold(
+        self, talk: Talk[T], partner: Partner, timeout: float | None, quiet_gap: float, *, others: bool
+    ) -> T:
+        reply: Reply | None = None
+        line_changed = False
+        try:
+            step = next(talk)
+            held = False
+            while True:
+                if self._waiting and others and not held:
+                    await self.serve()
+                line_changed |= isinstance(step, Line)
+                held = isinstance(step, Line) or (isinstance(step, Exchange) and step.hold)
+                try:
+                    reply = await self._take(step, partner, timeout, quiet_gap)
+                except (NoReply, BadFrame) as error:
+                    step = talk.throw(error)
+                except BusError as error:  # the line cannot be set so
+                    step = talk.throw(error)
+                else:
+                    step = talk.send(reply.frame)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        except (BusError, LinkError, ValueError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # design: a driver's bug costs its device, not the other buses
+            if self._strict:
+                raise
+            frame = reply.frame.hex(" ") if reply else ""
+            logger.exception("a driver failed", device=partner.name, frame=frame)
+            raise DriverFailed(f"the driver of {partner.name} failed: {error!r}") from error
+        finally:
+            if line_changed:
+                self.link.set_line(None)
+
+    async def _take(self, step: Step, partner: Partner, timeout: float | None, quiet_gap: float) -> Reply:
+        if isinstance(step, Exchange):
+            return await self._exchange(step, partner, timeout, quiet_gap)
+        if isinstance(step, Pause):
+            await self.link.pause(step.seconds)
+        else:
+            self.link.set_line(step)
+        self.at = self._now()
+        return Reply(b"", self.at)
+
+    async def _exchange(self, step: Exchange, partner: Partner, timeout: float | None, quiet_gap: float) -> Reply:
+        record, owed = partner.record, self._owed
+        began = self._now()
+        try:
+            reply = await self.link.exchange(
+                step, record.timeout(self._timeout) if timeout is None else timeout, quiet_gap
+            )
+        except (NoReply, BadFrame) as error:
+            self.at = self._now()
+            self._came_late(owed)
+            self._owed = (step, partner) if isinstance(error, NoReply) else None
+            record.failed(self.at, silent=isinstance(error, NoReply))
+            self._explain(step, partner, error.heard)
+            if self.watchers:
+                self._show(
+                    Traced(began, self.at - began, partner.name, step.label, step.request, b"", error.heard, str(error))
+                )
+            raise
+        self.at = reply.at
+        if owed is not None:
+            self._came_late(owed)
+            self._owed = None
+        if step.find is not None:
+            self.answers += 1
+            record.answered(reply.took)
+        if reply.skipped or reply.echoed:
+            record.counts[ECHO] += reply.echoed
+            self._explain(step, partner, reply.skipped)
+        if self.watchers:
+            self._show(
+                Traced(began, reply.at - began, partner.name, step.label, step.request, reply.frame, reply.skipped, "")
+            )
+        return reply
+
+    def _explain(self, step: Exchange, partner: Partner, heard: bytes) -> None:
+        if heard and partner.explain is not None:
+            partner.record.found(partner.explain(step, heard), partner.unit, self._now())
+
+    def _came_late(self, owed: tuple[Exchange, Partner] | None) -> None:
+        """Count a reply that was given up and stands among the bytes that came before the last request."""
+        if owed is None or not (strays := self.link.strays()):
+            return
+        step, partner = owed
+        if step.find is not None and isinstance(step.find(strays), Frame):
+            partner.record.counts[LATE] += 1
+
+    def _show(self, traced: Traced) -> None:
+        for watcher in self.watchers:
+            watcher(traced)
+
+
+def _ring(bell: asyncio.Future[None]) -> None:
+    if not bell.done():
+        bell.set_result(None)
+
+
+def _fail(asked: Asked[Any], error: Exception) -> None:
+    if not asked.done.done():
+        asked.done.set_exception(error)

@@ -1,0 +1,69 @@
+"""What is wrong on a bus, watched while it runs: causes are raised as events, and cleared when they are gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.field.diagnosis import LEAST_TROUBLE, Cause, Seen, causes
+from gateway.field.link import Link
+from gateway.field.unit import Unit
+from gateway.model import event
+
+FIRST_LOOK, LOOK_EVERY = 10.0, 30.0
+
+
+class Trouble:
+    """The causes that hold now on one bus."""
+
+    def __init__(self, bus: str, units: Sequence[Unit], link: Link, start: float) -> None:
+        self.due = start + FIRST_LOOK
+        self._bus = bus
+        self._units = units
+        self._link = link
+        self._before = [(0, 0, Counter[str]()) for _ in units]
+        self._errors_before: dict[str, int] = {}
+        self._causes: dict[tuple[str, str], Cause] = {}
+
+    def look(self, now: float) -> list[dict[str, Any]]:
+        """Conclude from what happened since the last look; return the events to tell."""
+        self.due = now + LOOK_EVERY
+        seen = self._since()
+        errors = self._link.errors()
+        risen = {kind: max(0, count - self._errors_before.get(kind, count)) for kind, count in errors.items()}
+        self._errors_before = errors
+        found = {(cause.code, cause.device): cause for cause in causes(self._bus, seen, risen)}
+        told = [
+            event(cause.code, cause.text, bus=self._bus, device=cause.device, cause=cause.cause, advice=cause.advice)
+            for key, cause in found.items()
+            if key not in self._causes
+        ]
+        gone = [key for key in self._causes if key not in found and self._is_well(key[1], seen)]
+        for key in gone:
+            cause = self._causes.pop(key)
+            told.append(event(cause.code, f"no longer: {cause.text}", raised=False, bus=self._bus, device=cause.device))
+        self._causes |= found
+        return told
+
+    def summary(self) -> dict[str, Any]:
+        """Return the causes that hold, and the record of every device that has any trouble, for up/health."""
+        return {
+            "causes": [cause._asdict() for cause in self._causes.values()],
+            "devices": {unit.device.name: unit.record.summary() for unit in self._units if unit.record.counts.total()},
+        }
+
+    def _since(self) -> list[Seen]:
+        seen = []
+        for index, unit in enumerate(self._units):
+            record = unit.record
+            exchanges, answers, counts = self._before[index]
+            seen.append(
+                Seen(unit.device.name, record.exchanges - exchanges, record.answers - answers, record.counts - counts)
+            )
+            self._before[index] = (record.exchanges, record.answers, Counter(record.counts))
+        return seen
+
+    def _is_well(self, device: str, seen: Sequence[Seen]) -> bool:
+        """Whether enough was answered to say that a trouble is gone; `device` empty means the line."""
+        return sum(one.answers for one in seen if device in ("", one.device)) >= LEAST_TROUBLE
