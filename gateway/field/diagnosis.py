@@ -27,8 +27,6 @@ ON_TOP, ON_TOP_OF_PROBE = 0.150, 0.050
 """Seconds. A probe of a dead device may be cut short: missing its return by one probe costs nothing."""
 FADE = 0.9995
 """Of the slowest answer's excess, what is left after each faster one: half after 1400 answers."""
-LATE_WITHIN = 10.0
-"""Seconds after a time-out in which a good frame of the unit that answers another request counts as late."""
 
 
 @dataclass(slots=True)
@@ -42,7 +40,6 @@ class Record:
     broken: int = 0
     _slowest: float = 0.0
     _doubted: bool = False
-    _silent_at: float = float("-inf")
 
     def answered(self, took: float) -> None:
         """A reply came so long after its request."""
@@ -52,21 +49,18 @@ class Record:
         self._slowest = took if took > self._slowest else FADE * self._slowest + (1 - FADE) * took
         self._doubted = False
 
-    def failed(self, now: float, *, silent: bool) -> None:
+    def failed(self, *, silent: bool) -> None:
         """No reply came, or none that was whole."""
         self.exchanges += 1
         if silent:
             self.counts[TIMEOUT] += 1
             self._doubted = True
-            self._silent_at = now
         else:
             self.broken += 1
 
-    def found(self, findings: Iterable[Finding], unit: int | None, now: float) -> None:
+    def found(self, findings: Iterable[Finding]) -> None:
         """These stood among the bytes that were no answer."""
-        for kind, who in findings:
-            late = kind in (WRONG_FUNCTION, WRONG_LENGTH) and who == unit and now - self._silent_at < LATE_WITHIN
-            self.counts[LATE if late else kind] += 1
+        self.counts.update(finding.kind for finding in findings)
 
     def timeout(self, most: float) -> float:
         """Return how long the device may take: learned, `most` until that is sure and after each silence."""
@@ -125,6 +119,8 @@ class Cause(NamedTuple):
 
 LEAST_TROUBLE = 5
 """Cases in a while below which nothing is concluded."""
+_LITTLE = 0.02
+"""Every line has a broken frame now and then."""
 _MANY = 0.2
 """Two devices that answer together mangle more than this share of the answers."""
 
@@ -137,17 +133,22 @@ def causes(bus: str, seen: Sequence[Seen], line_errors: Mapping[str, int]) -> li
         if heard >= LEAST_TROUBLE or sum(line_errors.values()) >= LEAST_TROUBLE:
             return [_garbled(bus, line_errors)]
         return [_silent(bus)] if len(seen) > 1 else []
-    troubled = [one for one in seen if _share(one, CRC, NOISE) >= 0.02 and _count(one, CRC, NOISE) >= LEAST_TROUBLE]
+    troubled = [one for one in seen if _share(one, CRC, NOISE) >= _LITTLE and _count(one, CRC, NOISE) >= LEAST_TROUBLE]
     if len(troubled) >= 2 and 2 * len(troubled) >= len(seen):
         return [_noisy(bus, troubled)]
-    return [cause for one in seen if (cause := _of_device(bus, one))]
+    return [cause for one in seen if (cause := _of_device(bus, one, alone=not _noise_elsewhere(one, seen)))]
 
 
-def _of_device(bus: str, one: Seen) -> Cause | None:
+def _noise_elsewhere(one: Seen, seen: Sequence[Seen]) -> bool:
+    """Whether others have broken frames too: then it is the line, and not an address that two devices have."""
+    return any(_share(other, CRC, NOISE) >= _LITTLE for other in seen if other is not one)
+
+
+def _of_device(bus: str, one: Seen, *, alone: bool) -> Cause | None:
     name = one.device
     mangled = _count(one, CRC, WRONG_LENGTH, NOISE)
     many = mangled >= LEAST_TROUBLE and mangled > _MANY * one.exchanges
-    if many and _count(one, CRC) and _count(one, WRONG_LENGTH, NOISE):
+    if many and alone and _count(one, CRC) and _count(one, WRONG_LENGTH, NOISE):
         return Cause(
             "duplicate-address",
             name,

@@ -161,6 +161,7 @@ class Poller:
         unit.due += job.missed + len(job.points)
         unit.missed += job.missed
         before, asked = unit.read, unit.record.exchanges
+        began = max(now, self._link.free_at)  # the gap that another has left is not this one's
         try:
             if unit.health.dead:
                 await self._probe(job, unit, now)
@@ -171,7 +172,7 @@ class Poller:
             raise
         if unit.record.exchanges == asked:  # all it was to be asked is known to be refused: "asap" would never pause
             self._schedule.hold(job.device, now + NOTHING_TO_ASK)
-        self._schedule.charge(max(self._now(), self._link.free_at) - now)
+        self._schedule.charge(max(self._now(), self._link.free_at) - began)
 
     async def _serve(self) -> None:
         while True:

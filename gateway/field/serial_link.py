@@ -43,6 +43,7 @@ class SerialLink:
         self._lost = f"{port.port} is not open"
         self.free_at = 0.0
         self._settle = 0.0  # the silence that is waited for: more than t3.5 while somebody talks without end
+        self._garbled = 0  # exchanges in a row that ended in bytes without a reply
         self._pace(port)
 
     async def open(self) -> None:
@@ -78,15 +79,15 @@ class SerialLink:
         deadline = sent + max(timeout, step.min_wait) + step.reply_size * self._character
         try:
             reply = await inbox.reply(step, sent, deadline, self._character)
-            self.free_at, self._settle = reply.at + self._silence, self._silence
+            self.free_at, self._settle, self._garbled = reply.at + self._silence, self._silence, 0
             return reply
-        except (NoReply, BadFrame):
+        except (NoReply, BadFrame) as error:
             # A broken reply has come; one that did not come may still be on its way.
-            late = self._now() >= deadline
-            self.free_at = self._now() + (quiet_gap if late else self._silence)
-            self._settle = (
-                max(FRAGMENT, self._silence) if late and self._now() - inbox.last < FRAGMENT else self._silence
-            )
+            now = self._now()
+            self._garbled = self._garbled + 1 if error.heard else 0
+            talking = self._garbled > 1 and now - inbox.last < FRAGMENT
+            self._settle = max(FRAGMENT, self._silence) if talking else self._silence
+            self.free_at = max(now + (quiet_gap if now >= deadline else self._silence), inbox.last + self._settle)
             raise
         finally:
             self.busy += self._now() - began

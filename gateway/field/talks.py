@@ -18,6 +18,9 @@ from gateway.log import logger
 
 T = TypeVar("T")
 
+LATE_WITHIN = 10.0
+"""Seconds in which a reply that was given up is known when it comes."""
+MOST_OWED = 8
 MOST_WAITING = 32
 """Conversations that may wait for their turn; one more is refused."""
 
@@ -34,6 +37,14 @@ class Partner:
     unit: int | None = None
     record: Record = field(default_factory=Record)
     explain: Callable[[Exchange, bytes], Sequence[Finding]] | None = None
+
+
+class Owed(NamedTuple):
+    """A reply that was given up, and until when it may still come."""
+
+    step: Exchange
+    partner: Partner
+    until: float
 
 
 class Traced(NamedTuple):
@@ -82,7 +93,7 @@ class Talks:
         self._now = clock.monotonic
         self._timeout = timeout
         self._waiting: deque[Asked[Any]] = deque()
-        self._owed: tuple[Exchange, Partner] | None = None
+        self._owed: deque[Owed] = deque(maxlen=MOST_OWED)
         self._bell: asyncio.Future[None] | None = None
         self._fault: str | None = None
         self._strict = bool(os.environ.get("GATEWAY_STRICT"))
@@ -207,7 +218,7 @@ class Talks:
         return Reply(b"", self.at)
 
     async def _exchange(self, step: Exchange, partner: Partner, timeout: float | None, quiet_gap: float) -> Reply:
-        record, owed = partner.record, self._owed
+        record = partner.record
         began = self._now()
         try:
             reply = await self.link.exchange(
@@ -215,46 +226,61 @@ class Talks:
             )
         except (NoReply, BadFrame) as error:
             self.at = self._now()
-            self._came_late(owed)
-            self._owed = (step, partner) if isinstance(error, NoReply) else None
-            record.failed(self.at, silent=isinstance(error, NoReply))
-            self._explain(step, partner, error.heard)
+            silent = isinstance(error, NoReply)
+            record.failed(silent=silent)
+            self._account(step, partner, error.heard)
+            if silent:
+                self._owed.append(Owed(step, partner, self.at + LATE_WITHIN))
             if self.watchers:
                 self._show(
                     Traced(began, self.at - began, partner.name, step.label, step.request, b"", error.heard, str(error))
                 )
             raise
         self.at = reply.at
-        if owed is not None:
-            self._came_late(owed)
-            self._owed = None
         if step.find is not None:
             self.answers += 1
             record.answered(reply.took)
-        if reply.skipped or reply.echoed:
-            record.counts[ECHO] += reply.echoed
-            self._explain(step, partner, reply.skipped)
+        if reply.skipped or reply.echoed or self._owed:
+            if reply.echoed:
+                record.counts[ECHO] += 1
+            self._account(step, partner, reply.skipped)
         if self.watchers:
             self._show(
                 Traced(began, reply.at - began, partner.name, step.label, step.request, reply.frame, reply.skipped, "")
             )
         return reply
 
-    def _explain(self, step: Exchange, partner: Partner, heard: bytes) -> None:
+    def _account(self, step: Exchange, partner: Partner, heard: bytes) -> None:
+        """Say what bytes were that are no reply: late ones of those that owe one, then whatever the driver finds."""
+        while self._owed and self._owed[0].until < self.at:
+            self._owed.popleft()
+        for owed in tuple(self._owed):
+            strays = self.link.strays()
+            if (place := found_in(owed.step, heard)) is not None:
+                heard = heard[: place.start] + heard[place.end :]
+            elif not strays or found_in(owed.step, strays) is None:
+                continue
+            owed.partner.record.counts[LATE] += 1
+            self._owed.remove(owed)
         if heard and partner.explain is not None:
-            partner.record.found(partner.explain(step, heard), partner.unit, self._now())
-
-    def _came_late(self, owed: tuple[Exchange, Partner] | None) -> None:
-        """Count a reply that was given up and stands among the bytes that came before the last request."""
-        if owed is None or not (strays := self.link.strays()):
-            return
-        step, partner = owed
-        if step.find is not None and isinstance(step.find(strays), Frame):
-            partner.record.counts[LATE] += 1
+            partner.record.found(partner.explain(step, heard))
 
     def _show(self, traced: Traced) -> None:
         for watcher in self.watchers:
             watcher(traced)
+
+
+def found_in(step: Exchange, data: bytes) -> Frame | None:
+    """Where the reply to this request stands in these bytes."""
+    at = 0
+    while step.find is not None and at < len(data):
+        found = step.find(data[at:])
+        if isinstance(found, Frame):
+            return Frame(at + found.start, at + found.end)
+        if found is None:
+            break
+        at += found.size
+    return None
 
 
 def _ring(bell: asyncio.Future[None]) -> None:

@@ -12,6 +12,10 @@ from gateway.field.unit import Unit
 from gateway.model import event
 
 FIRST_LOOK, LOOK_EVERY = 10.0, 30.0
+"""Seconds. Each look concludes from what happened since the look before the last one."""
+
+Snapshot = tuple[int, int, Counter[str]]
+"""Exchanges, answers and trouble of one device so far."""
 
 
 class Trouble:
@@ -22,7 +26,8 @@ class Trouble:
         self._bus = bus
         self._units = units
         self._link = link
-        self._before = [(0, 0, Counter[str]()) for _ in units]
+        nothing: list[Snapshot] = [(0, 0, Counter()) for _ in units]
+        self._before, self._lately = nothing, nothing
         self._errors_before: dict[str, int] = {}
         self._causes: dict[tuple[str, str], Cause] = {}
 
@@ -54,14 +59,14 @@ class Trouble:
         }
 
     def _since(self) -> list[Seen]:
-        seen = []
-        for index, unit in enumerate(self._units):
-            record = unit.record
-            exchanges, answers, counts = self._before[index]
-            seen.append(
-                Seen(unit.device.name, record.exchanges - exchanges, record.answers - answers, record.counts - counts)
-            )
-            self._before[index] = (record.exchanges, record.answers, Counter(record.counts))
+        now: list[Snapshot] = [
+            (unit.record.exchanges, unit.record.answers, Counter(unit.record.counts)) for unit in self._units
+        ]
+        seen = [
+            Seen(unit.device.name, exchanges - before[0], answers - before[1], counts - before[2])
+            for unit, (exchanges, answers, counts), before in zip(self._units, now, self._before, strict=True)
+        ]
+        self._before, self._lately = self._lately, now
         return seen
 
     def _is_well(self, device: str, seen: Sequence[Seen]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.base import CLIPPED, CRC, NOISE, WRONG_FUNCTION, WRONG_LENGTH, WRONG_UNIT, Finding
+from drivers.base import CLIPPED, CRC, NOISE, WRONG_FUNCTION, WRONG_LENGTH, WRONG_UNIT
 from gateway.field.diagnosis import LATE, MARGIN, ON_TOP, ON_TOP_OF_PROBE, SURE_AFTER, TIMEOUT, Record, Seen, causes
 
 
@@ -96,7 +96,7 @@ def test_after_a_silence_the_device_gets_all_the_time_there_is_until_it_answers(
     for _ in range(100):
         record.answered(0.010)
     short = record.timeout(1.0)
-    record.failed(0.0, silent=True)
+    record.failed(silent=True)
     assert record.timeout(1.0) == 1.0
     assert record.probe_timeout(1.0) == pytest.approx(MARGIN * 0.010 + ON_TOP_OF_PROBE)
     record.answered(0.010)
@@ -112,9 +112,7 @@ def test_the_histogram_counts_every_answer_once():
     assert Record().percentile_ms(0.5) is None
 
 
-def test_a_good_frame_that_answers_another_request_is_late_after_a_silence_only():
-    record = Record()
-    record.found([Finding(WRONG_LENGTH, 5)], 5, 100.0)
-    record.failed(200.0, silent=True)
-    record.found([Finding(WRONG_LENGTH, 5), Finding(WRONG_LENGTH, 7), Finding(NOISE)], 5, 201.0)
-    assert record.counts == {WRONG_LENGTH: 2, TIMEOUT: 1, LATE: 1, NOISE: 1}
+def test_noise_on_the_whole_line_is_no_address_that_two_have():
+    noisy = Seen("c", 30, 20, {CRC: 8, NOISE: 8})
+    assert codes(well("a"), noisy) == [("duplicate-address", "c")]
+    assert codes(Seen("a", 30, 27, {CRC: 3}), Seen("b", 30, 27, {CRC: 3}), noisy) == []

@@ -68,8 +68,9 @@ def test_b01_an_adapter_that_is_pulled_out_is_said_once_and_taken_up_again_withi
     assert tally.good("meter-1") <= 20 * (60 - 20 + 1)
 
 
-def test_b03_a_babbling_line_is_said_once_and_taken_up_again_when_it_is_silent(field_of):
-    tally = field_of({"rs485-1": ["babble seconds=30 every=1000 after=10"]}, (1, 2), seconds=90.0, every=1.0)
+@pytest.mark.parametrize("baud", [4800, 9600, 19200, 115200])
+def test_b03_a_babbling_line_is_said_once_and_taken_up_again_when_it_is_silent(field_of, baud):
+    tally = field_of({"rs485-1": ["babble seconds=30 every=1000 after=10"]}, (1, 2), seconds=90.0, every=1.0, baud=baud)
     codes = [(code, state) for code, state, _ in tally.events]
     assert codes.count(("port-lost", "raised")) == 1
     assert codes.count(("port-lost", "cleared")) == 1
@@ -110,7 +111,7 @@ def test_b07_a_late_reply_is_never_taken_for_another(field_of, seconds):
     tally = field_of({"rs485-1": [f"late seconds={seconds} rate=0.4"]}, (1, 2), seconds=600.0)
     assert tally.wrong == []
     assert tally.good("meter-1") > 200
-    assert ("reply-late", "raised", "meter-1") in tally.events or seconds > 2
+    assert ("reply-late", "raised", "meter-1") in tally.events
 
 
 @pytest.mark.parametrize(("code", "for_good"), [(1, True), (2, True), (3, True), (4, False), (6, False)])
@@ -173,7 +174,11 @@ def test_b09_another_firmware_is_said_and_what_was_learned_of_the_old_one_is_for
     [
         ("meter-2", "conflict", ("duplicate-address", "meter-2")),
         ("meter-2", "clipped rate=0.8", ("reply-clipped", "meter-2")),
-        ("meter-2", "wrong-unit rate=0.5", ("reply-foreign", "meter-2")),
+        ("meter-2", "wrong-unit rate=0.3", ("reply-foreign", "meter-2")),
+        ("meter-2", "wrong-function rate=0.3", ("reply-foreign", "meter-2")),
+        ("meter-2", "late seconds=1.3 rate=0.3", ("reply-late", "meter-2")),
+        ("meter-2", "late seconds=2.5 rate=0.3", ("reply-late", "meter-2")),
+        ("rs485-1", "crc rate=0.2", ("line-noisy", "")),
         ("rs485-1", "crc rate=0.1", ("line-noisy", "")),
         ("rs485-1", "silence", ("line-silent", "")),
     ],
