@@ -196,6 +196,14 @@ class Explains(Protocol):
 
 
 @runtime_checkable
+class Counts(Protocol):
+    """A driver that counts how often its device said no, by the protocol's own code."""
+
+    @property
+    def exceptions(self) -> Mapping[int, int]: ...
+
+
+@runtime_checkable
 class Learns(Protocol):
     """A driver that learns what its device refuses; what it learned is given back to the next run as `holes=`."""
 

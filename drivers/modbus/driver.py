@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -62,6 +63,8 @@ class Modbus(Functions):
         self._holes = Holes(_ranges(holes))
         self._clears: set[Range] = set()
         self._refusals = Refusals()
+        self.exceptions: Counter[int] = Counter()
+        """How often the device refused something, by exception code."""
         self._plans: dict[tuple[int, ...], tuple[Sequence[Point], list[Ask], list[Point]]] = {}
         self._fetch = Fetch(self.unit, self._other)
 
@@ -145,6 +148,7 @@ class Modbus(Functions):
 
     def _refused(self, ask: Ask, code: int) -> Conversation:
         """Split the request where that may help, else remember what was refused."""
+        self.exceptions[code] += 1
         if code in _ABSENT:
             raise NoReply(str(pdu.refused(ask.exchange.label, code)), f"bad:exception-{code}")
         if code in _NEVER:
@@ -239,6 +243,7 @@ class Modbus(Functions):
             if code != pdu.ILLEGAL_FUNCTION:
                 break
         if code is not None:
+            self.exceptions[code] += 1
             raise pdu.refused(label, code)
         return [sampler(point)(raw)]
 

@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help="devices (default: all)")
     parser.add_argument("--seconds", type=seconds, metavar="S", help="end by itself after so long (default: Ctrl-C)")
+    parser.add_argument("--health", action="store_true", help="show how the devices answer, instead of their values")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line for each value that changes")
 
 
@@ -52,6 +53,10 @@ async def _watch(args: argparse.Namespace) -> int:
     from gateway.settings import load
 
     site = load(args.config)
+    if args.health:
+        from gateway.cli.watch_health import watch_health
+
+        return await watch_health(site, args)
     view: View = Lines(args.json) if args.json or not sys.stdout.isatty() else LiveView()
     async with reach(site, poll=True) as ask:
         showing = asyncio.gather(_follow(ask, args.devices, view), _refresh(ask, args.devices, view))

@@ -31,5 +31,5 @@ async def status(desk: Desk, _request: Mapping[str, Any]) -> AsyncGenerator[dict
                 "dead": unit.health.dead,
                 "last_answer_s": round(now - unit.health.last_good, 1) if answered else None,
                 "identity": unit.identity,
-                **unit.record.summary(),
+                **unit.summary(),
             }

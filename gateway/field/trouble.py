@@ -14,6 +14,9 @@ from gateway.model import event
 FIRST_LOOK, LOOK_EVERY = 10.0, 30.0
 """Seconds. Each look concludes from what happened since the look before the last one."""
 
+WELL = {"exchanges", "answers", "p50_ms", "p99_ms", "histogram"}
+"""What the summary of a device without any trouble holds."""
+
 Snapshot = tuple[int, int, Counter[str]]
 """Exchanges, answers and trouble of one device so far."""
 
@@ -55,7 +58,7 @@ class Trouble:
         """Return the causes that hold, and the record of every device that has any trouble, for up/health."""
         return {
             "causes": [cause._asdict() for cause in self._causes.values()],
-            "devices": {unit.device.name: unit.record.summary() for unit in self._units if unit.record.counts.total()},
+            "devices": {unit.device.name: told for unit in self._units if set(told := unit.summary()) - WELL},
         }
 
     def _since(self) -> list[Seen]:

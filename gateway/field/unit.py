@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivers import create
-from drivers.base import Driver, Explains, Learns, Sample
+from drivers.base import Counts, Driver, Explains, Learns, Sample
 from gateway.field import events
 from gateway.field.health import Health
 from gateway.field.report import Report
@@ -78,6 +78,12 @@ class Unit:
         if self.device.polled:
             driver.plan(self.device.points)  # what reading clears is known from the start, and never read along
         self.partner.explain = driver.explain if isinstance(driver, Explains) else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the record of its exchanges, with the exceptions by code, for people and up/health."""
+        refused = self.driver.exceptions if isinstance(self.driver, Counts) else {}
+        exceptions = {"exceptions": {str(code): times for code, times in sorted(refused.items())}} if refused else {}
+        return {**self.record.summary(), **exceptions}
 
     def remember(self, samples: Sequence[Sample], at: float) -> None:
         """Keep the samples for whoever wants to see the last values."""

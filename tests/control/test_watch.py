@@ -110,3 +110,18 @@ def test_a_curve_between_its_least_and_greatest():
     assert curve([]) == ""
     assert curve([5, 5]) == "▁▁"
     assert curve([0, 1, 2, 7]) == "▁▂▃█"
+
+
+async def test_how_the_devices_answer_for_machines_and_for_people(both):
+    said = await both.call("watch", "--health", "--seconds", "4", "--json")
+    assert said.code == 0, said.err
+    told = {one.get("device", one["bus"]): one for one in map(json.loads, said.out.splitlines())}
+    meter, ghost = told["meter"], told["ghost"]
+    assert meter["answers"] == sum(meter["histogram"]) > 0
+    assert ghost["answers"] == 0
+    assert ghost["timeout"] >= 1
+    said = await both.call("watch", "--health", "ghost", "--seconds", "4")
+    assert said.code == 0
+    assert "ghost" in said.out
+    assert "timeout" in said.out
+    assert "lamp" not in said.out

@@ -103,3 +103,11 @@ def test_one_sporadic_refusal_does_not_cost_a_request_for_ever(device, words):
     assert [s.value for s in meter.talk(driver.poll(points, 500.0 + 3600.0))] == [10, 11]
     assert meter.asked == [(3, 0, 2)]
     assert driver.holes == []
+
+
+def test_every_refusal_is_counted_by_its_code(device, words):
+    meter, driver = device(1, {0: 10}), Modbus(1)
+    meter.talk(driver.poll(words(0, 5), 0.0))
+    meter.unknown = {3}
+    meter.talk(driver.poll(words(0), 1.0))
+    assert driver.exceptions == {2: 2, 1: 1}
