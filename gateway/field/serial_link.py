@@ -100,6 +100,8 @@ class SerialLink:
         if port == self._port:
             return
         if self._device is None:
+            if line is None:  # the port was lost meanwhile: it is opened as the site file says
+                return
             raise LinkError(self._lost)
         try:
             set_form(self._device, port)

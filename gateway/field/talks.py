@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from drivers.base import BadFrame, BusError, Exchange, Finding, Frame, Line, NoReply, Pause, Step, Talk
+from drivers.base import BadFrame, BusError, Exchange, Finding, Frame, Line, NoReply, Pause, Talk
 from gateway.clock import Clock
 from gateway.errors import LinkError
 from gateway.field.diagnosis import ECHO, LATE, Record
@@ -163,36 +163,37 @@ class Talks:
 
     # Our own ----------------------------------------------------------------------------------------------------------
 
-    async def hold(
+    def hold(
         self, talk: Talk[T], partner: Partner, timeout: float | None = None, quiet_gap: float = QUIET_GAP
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Hold a conversation and return its result; `timeout` None means what the partner's record has learned.
 
         NoReply, BadFrame, Refused as the conversation lets them through; DriverFailed for a bug; LinkError.
         """
-        return await self._hold(talk, partner, timeout, quiet_gap, others=True)
+        return self._hold(talk, partner, timeout, quiet_gap, others=True)
 
     async def _hold(
         self, talk: Talk[T], partner: Partner, timeout: float | None, quiet_gap: float, *, others: bool
     ) -> T:
-        reply: Reply | None = None
-        line_changed = False
+        frame = b""
+        held = line_changed = False
         try:
             step = next(talk)
-            held = False
             while True:
                 if self._waiting and others and not held:
                     await self.serve()
-                line_changed |= isinstance(step, Line)
-                held = isinstance(step, Line) or (isinstance(step, Exchange) and step.hold)
                 try:
-                    reply = await self._take(step, partner, timeout, quiet_gap)
-                except (NoReply, BadFrame) as error:
-                    step = talk.throw(error)
-                except BusError as error:  # the line cannot be set so
+                    if isinstance(step, Exchange):
+                        held = step.hold
+                        frame = (await self._exchange(step, partner, timeout, quiet_gap)).frame
+                    else:
+                        held = isinstance(step, Line)
+                        line_changed |= held
+                        frame = await self._aside(step)
+                except BusError as error:
                     step = talk.throw(error)
                 else:
-                    step = talk.send(reply.frame)
+                    step = talk.send(frame)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         except (BusError, LinkError, ValueError, asyncio.CancelledError):
@@ -200,22 +201,20 @@ class Talks:
         except Exception as error:  # design: a driver's bug costs its device, not the other buses
             if self._strict:
                 raise
-            frame = reply.frame.hex(" ") if reply else ""
-            logger.exception("a driver failed", device=partner.name, frame=frame)
+            logger.exception("a driver failed", device=partner.name, frame=frame.hex(" "))
             raise DriverFailed(f"the driver of {partner.name} failed: {error!r}") from error
         finally:
             if line_changed:
                 self.link.set_line(None)
 
-    async def _take(self, step: Step, partner: Partner, timeout: float | None, quiet_gap: float) -> Reply:
-        if isinstance(step, Exchange):
-            return await self._exchange(step, partner, timeout, quiet_gap)
+    async def _aside(self, step: Pause | Line) -> bytes:
+        """Take a step that asks nothing. BusError when the line cannot be set so."""
         if isinstance(step, Pause):
             await self.link.pause(step.seconds)
         else:
             self.link.set_line(step)
         self.at = self._now()
-        return Reply(b"", self.at)
+        return b""
 
     async def _exchange(self, step: Exchange, partner: Partner, timeout: float | None, quiet_gap: float) -> Reply:
         record = partner.record
@@ -232,9 +231,7 @@ class Talks:
             if silent:
                 self._owed.append(Owed(step, partner, self.at + LATE_WITHIN))
             if self.watchers:
-                self._show(
-                    Traced(began, self.at - began, partner.name, step.label, step.request, b"", error.heard, str(error))
-                )
+                self._show(began, step, partner, Reply(b"", self.at, skipped=error.heard), str(error))
             raise
         self.at = reply.at
         if step.find is not None:
@@ -245,9 +242,7 @@ class Talks:
                 record.counts[ECHO] += 1
             self._account(step, partner, reply.skipped)
         if self.watchers:
-            self._show(
-                Traced(began, reply.at - began, partner.name, step.label, step.request, reply.frame, reply.skipped, "")
-            )
+            self._show(began, step, partner, reply, "")
         return reply
 
     def _account(self, step: Exchange, partner: Partner, heard: bytes) -> None:
@@ -265,8 +260,10 @@ class Talks:
         if heard and partner.explain is not None:
             partner.record.found(partner.explain(step, heard))
 
-    def _show(self, traced: Traced) -> None:
-        for watcher in self.watchers:
+    def _show(self, began: float, step: Exchange, partner: Partner, reply: Reply, error: str) -> None:
+        took, frame = self.at - began, reply.frame
+        traced = Traced(began, took, partner.name, step.label, step.request, frame, reply.skipped, error)
+        for watcher in tuple(self.watchers):
             watcher(traced)
 
 

@@ -1,8 +1,8 @@
 """The faults of a field bus, one test each: B01 unplugged, B02 replugged elsewhere, ... on a virtual clock.
 
 Each test fails without the code that handles its fault (`make mutants` shows some of it). Those about the far end of a
-port stand in test_ports.py (B02, B14), counters that wrap or begin anew (B13) in ../test_report.py, wrong speed, parity and
-word order (B12) also in tests/control: scan and read.
+port stand in test_ports.py (B02, B14), counters that wrap or begin anew (B13) in ../test_report.py, wrong speed, parity
+and word order (B12) also in tests/control: scan and read.
 """
 
 from __future__ import annotations
