@@ -1,5 +1,5 @@
 # Two commands are all a new user needs: `make demo` and `make test`. Both prepare this folder by themselves.
-.PHONY: demo test check bench lock clean help
+.PHONY: demo test check mutants bench lock clean help
 PY := .venv/bin/python
 ARGS ?=
 
@@ -7,6 +7,7 @@ help:
 	@echo "make demo    a small city quarter on this machine   (ARGS=\"--seconds 30 --outage 10 --json\")"
 	@echo "make test    the whole test suite                   (ARGS=\"-k store\")"
 	@echo "make check   lint and types"
+	@echo "make mutants break one rule of the bus at a time: do the tests notice?   (ARGS=\"echo late\")"
 	@echo "make bench   measure against others, writes bench/RESULTS.md   (ARGS=\"--quick\")"
 	@echo "make lock    renew the locked requirements"
 
@@ -20,6 +21,9 @@ check: .venv/.dev
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+mutants: .venv/.dev .venv/.tools
+	@$(PY) tests/mutants.py $(ARGS)
 
 bench: .venv/.dev .venv/.tools
 	@$(PY) bench/run.py $(ARGS)

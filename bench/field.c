@@ -4,13 +4,7 @@
  *
  * Every endpoint answers for every unit 1..247; a unit's state is shared by all endpoints.
  *
- * Holding registers (function 3), big-endian, high word first (ABCD):
- *   0-1    ms   uint32   CLOCK_MONOTONIC in ms, modulo 2^32, at the moment of answering
- *   2-3    n    uint32   how many answers of this unit have held this register: +1 per answer, from 1
- *   4-11   f0-3 float32  230.0 +- 2.0 in steps of 0.1, noise
- *   12-19  s0-7 int16    100 * (j + 1) + a walk of small steps
- * f and s are pure functions of (unit, n), see noise() and walk(): bench/field.py computes the same, so a receiver
- * checks every value, sees torn sweeps, and finds lost and repeated readings by n alone.
+ * Holding registers (function 3): registers.h.
  *
  * Input registers (function 4), for the bench, any unit:
  *   0-3    uint64   answers to function 3 so far, all units
@@ -29,10 +23,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { IN_SIZE = 16384, OUT_SIZE = 131072, ADU_MAX = 260, REGISTERS = 20, HEAD = 9 };
+#include "registers.h"
+
+enum { IN_SIZE = 16384, OUT_SIZE = 131072, ADU_MAX = 260, HEAD = 9 };
 
 struct conn {
     int fd, listener, blocked;
@@ -44,43 +39,7 @@ static int poller;
 static uint32_t counts[256];
 static uint64_t answers, first_ms;
 
-static uint64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static uint32_t noise(uint32_t unit, uint32_t n, uint32_t column) {
-    uint32_t x = n * 0x9E3779B1u + unit * 0x85EBCA77u + column * 0xC2B2AE3Du;
-    x ^= x >> 16, x *= 0x7FEB352Du, x ^= x >> 15, x *= 0x846CA68Bu, x ^= x >> 16;
-    return x;
-}
-
-static int walk(uint32_t unit, uint32_t n, uint32_t j) {
-    uint32_t phase = (n / 2 + noise(unit, 0, j)) % 200;
-    int slow = phase < 100 ? (int)phase : 200 - (int)phase;
-    return 100 * (int)(j + 1) + slow + (int)(noise(unit, n, 4 + j) % 3);
-}
-
-static void put16(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 8), p[1] = (uint8_t)v; }
-static void put32(uint8_t *p, uint32_t v) { put16(p, v >> 16), put16(p + 2, v); }
 static void put64(uint8_t *p, uint64_t v) { put32(p, (uint32_t)(v >> 32)), put32(p + 4, (uint32_t)v); }
-
-static void fill_field(uint8_t *regs, uint32_t unit, uint32_t start, uint32_t count) {
-    uint64_t ms = now_ms();
-    if (start <= 2 && start + count >= 4) counts[unit]++;
-    uint32_t n = counts[unit];
-    if (!answers++) first_ms = ms;
-    put32(regs, (uint32_t)ms);
-    put32(regs + 4, n);
-    for (uint32_t k = 0; k < 4; k++) {
-        float f = (float)((2280 + (int)(noise(unit, n, k) % 41)) / 10.0);
-        uint32_t bits;
-        memcpy(&bits, &f, 4);
-        put32(regs + 8 + 4 * k, bits);
-    }
-    for (uint32_t j = 0; j < 8; j++) put16(regs + 24 + 2 * j, (uint32_t)walk(unit, n, j));
-}
 
 /* Writes the reply to one request ADU; returns its length. */
 static unsigned answer(const uint8_t *q, uint8_t *r) {
@@ -94,8 +53,12 @@ static unsigned answer(const uint8_t *q, uint8_t *r) {
         r[7] |= 0x80, r[8] = limit ? 2 : 1;
         return 9;
     }
-    if (function == 3) fill_field(regs, unit, start, count);
-    else put64(regs, answers), put64(regs + 8, first_ms);
+    if (function == 3) {
+        if (!answers++) first_ms = now_ms();
+        fill_registers(regs, unit, &counts[unit], start, count);
+    } else {
+        put64(regs, answers), put64(regs + 8, first_ms);
+    }
     put16(r + 4, 3 + 2 * count);
     r[8] = (uint8_t)(2 * count);
     memcpy(r + HEAD, regs + 2 * start, 2 * count);

@@ -1,6 +1,6 @@
 """The field simulator: builds and starts field.c (field_server.py where there is no C compiler), and knows its layout.
 
-The register layout is stated once, in field.c; `expected` and `TAGS` here are its second, independent writing.
+The register layout is stated once, in registers.h; `expected` and `TAGS` here are its second, independent writing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,7 @@ TAGS = (
     *(Tag(f"f{k}", 4 + 2 * k, "f32") for k in range(4)),
     *(Tag(f"s{j}", 12 + j, "s16") for j in range(8)),
 )
+_BUILDING = threading.Lock()
 READ_ALL = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, REGISTERS)
 REPLY_SIZE = 9 + 2 * REGISTERS
 
@@ -65,17 +67,25 @@ def expected(unit: int, n: int) -> dict[str, float]:
     return held
 
 
+def compiled(name: str, build: Path, *libraries: str) -> str | None:
+    """The program of bench/NAME.c, built when it is older than any of the sources; None: no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        return None
+    binary = build / name
+    newest = max(source.stat().st_mtime for source in HERE.glob("*.[ch]"))
+    with _BUILDING:
+        if not binary.exists() or binary.stat().st_mtime < newest:
+            subprocess.run([compiler, "-O2", "-o", str(binary), str(HERE / f"{name}.c"), *libraries], check=True)
+    return str(binary)
+
+
 class Field:
     """A running simulator. `ports`: its endpoints on loopback."""
 
     def __init__(self, build: Path) -> None:
-        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-        if compiler:
-            binary = build / "field"
-            source = HERE / "field.c"
-            if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-                subprocess.run([compiler, "-O2", "-o", str(binary), str(source)], check=True)
-            command, self.kind = [str(binary), str(ENDPOINTS)], "C, epoll"
+        if binary := compiled("field", build):
+            command, self.kind = [binary, str(ENDPOINTS)], "C, epoll"
         else:
             command, self.kind = [sys.executable, str(HERE / "field_server.py"), str(ENDPOINTS)], "Python, epoll"
         self._process = subprocess.Popen(

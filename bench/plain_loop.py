@@ -13,12 +13,20 @@ import json
 import struct
 import sys
 import time
+from collections.abc import Sequence
 
 import aiomqtt
 from pymodbus.client import AsyncModbusTcpClient
 
 NAMES = ("ms", "n", *(f"f{k}" for k in range(4)), *(f"s{j}" for j in range(8)))
 DEVICES = 20
+
+
+async def publish(mqtt: aiomqtt.Client, device: str, registers: Sequence[int]) -> None:
+    ts = int(time.time() * 1000)
+    raw = struct.unpack(">II4f8h", struct.pack(">20H", *registers))
+    values = dict(zip(NAMES, (round(v, 3) if isinstance(v, float) else v for v in raw), strict=True))
+    await mqtt.publish(f"b/{device}/data", json.dumps({"ts": ts, **values}), qos=1)
 
 
 async def poll_endpoint(mqtt: aiomqtt.Client, port: int, units: list[int], period: float) -> None:
@@ -28,10 +36,7 @@ async def poll_endpoint(mqtt: aiomqtt.Client, port: int, units: list[int], perio
     while True:
         for unit in units:
             reply = await client.read_holding_registers(0, count=20, device_id=unit)
-            ts = int(time.time() * 1000)
-            raw = struct.unpack(">II4f8h", struct.pack(">20H", *reply.registers))
-            values = dict(zip(NAMES, (round(v, 3) if isinstance(v, float) else v for v in raw), strict=True))
-            await mqtt.publish(f"b/dev-{unit:02}/data", json.dumps({"ts": ts, **values}), qos=1)
+            await publish(mqtt, f"dev-{unit:02}", reply.registers)
         due += period
         if (wait := due - time.monotonic()) > 0:
             await asyncio.sleep(wait)

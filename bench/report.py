@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,12 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import line_report
+from figures import Results, cell, failures, median, number, values
 from rig import broker_binary
-from scenarios import Figures
 from systems import HERE, SYSTEMS
-
-Results = dict[str, dict[str, list[Figures]]]
-"""scenario -> system -> one entry per round"""
 
 
 class Goal(NamedTuple):
@@ -111,27 +108,6 @@ TITLES = {
 }
 
 
-def median(results: Results, scenario: str, system: str, figure: str) -> float | None:
-    values = _values(results, scenario, system, figure)
-    return statistics.median(values) if values else None
-
-
-def _values(results: Results, scenario: str, system: str, figure: str) -> list[float]:
-    found = results.get(scenario, {}).get(system, [])
-    return [v for f in found if isinstance(f, dict) and (v := f.get(figure)) is not None]
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, no exponent."""
-    if value is None:
-        return "-"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    digits = 3 if abs(value) < 10 else 1
-    text = f"{value:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def _ratio(mine: float | None, theirs: float | None) -> str:
     if mine is None or not theirs:
         return "-"
@@ -178,18 +154,9 @@ def _table(results: Results, scenario: str) -> list[str]:
     for name, system in SYSTEMS.items():
         if name not in found:
             continue
-        cells = [_cell(_values(results, scenario, name, figure)) for figure in columns]
+        cells = [cell(values(results, scenario, name, figure)) for figure in columns]
         lines.append(f"| {system.label} | {' | '.join(cells)} |")
-    failures = {f"{SYSTEMS[n].label}: {f}" for n, rounds in found.items() for f in rounds if isinstance(f, str)}
-    return [*lines, "", *(f"- {text}" for text in sorted(failures)), *([""] if failures else [])]
-
-
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    middle = number(statistics.median(values))
-    low, high = number(min(values)), number(max(values))
-    return middle if low == high else f"{middle} [{low}..{high}]"
+    return [*lines, "", *failures(results, scenario, {n: s.label for n, s in SYSTEMS.items()})]
 
 
 def _machine(disk: Path) -> list[str]:
@@ -234,5 +201,6 @@ def render(results: Results, disk: Path, notes: Sequence[str]) -> str:
     parts += [*(f"- {n}" for n in notes), "", *_summary(results)]
     for scenario in TITLES:
         parts += _table(results, scenario)
+    parts += line_report.tables(results)
     parts += [*_simulator(results), (HERE / "method.md").read_text()]
     return "\n".join(parts)

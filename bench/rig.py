@@ -20,7 +20,7 @@ import ledger
 import process
 from decode import Row
 from field import Field
-from systems import BUILD, HERE, ROOT, Job, System, environment
+from systems import BUILD, HERE, ROOT, Job, LineJob, System, environment
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 Sleep = Callable[[float], None]
@@ -58,9 +58,9 @@ class Rig:
         with contextlib.ExitStack() as undo:
             BUILD.mkdir(exist_ok=True)
             self.memory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-", dir=MEMORY)))
-            disk = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=BUILD)))
-            self.field = Field(BUILD)
-            undo.callback(self.field.stop)
+            self.disk = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=BUILD)))
+            self.period = period
+            undo.callback(self._simulate())
             self.broker_port = free_port()
             self._broker: subprocess.Popen[bytes] | None = None
             undo.callback(self.stop_broker)
@@ -69,20 +69,20 @@ class Rig:
                 self._companion(undo, "ledger.py", str(self.memory / "ledger"))
                 if system.canned_server:
                     self._companion(undo, "tb_server.py")
-            job = Job(disk, self.broker_port, self.field.ports, period, system.linger)
+            job = self._job()
             command = system.command(job)
             self._log = undo.enter_context((self.memory / "log").open("w+b"))
             self.started = time.monotonic() * 1000
             self.process = subprocess.Popen(
                 command,
-                cwd=disk if system.packages else ROOT,
+                cwd=self.disk if system.packages else ROOT,
                 env=environment(job),
                 process_group=0,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
             )
-            undo.callback(_end, self.process)
+            undo.callback(end, self.process)
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -90,6 +90,14 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
+
+    def _simulate(self) -> Callable[[], None]:
+        """Starts the field devices; returns how to end them."""
+        self.field = Field(BUILD)
+        return self.field.stop
+
+    def _job(self) -> Job | LineJob:
+        return Job(self.disk, self.broker_port, self.field.ports, self.period, self.system.linger)
 
     def start_broker(self) -> None:
         mosquitto = broker_binary()
@@ -112,14 +120,14 @@ class Rig:
 
     def stop_broker(self) -> None:
         if self._broker:
-            _end(self._broker)
+            end(self._broker)
             self._broker = None
 
     def _companion(self, undo: contextlib.ExitStack, script: str, *more: str) -> None:
         """A process of the rig; it says "ready" and ends when its stdin closes."""
         command = [sys.executable, str(HERE / script), str(self.broker_port), *more]
         companion = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
-        undo.callback(_end, companion)
+        undo.callback(end, companion)
         assert companion.stdout
         if companion.stdout.readline() != "ready\n":
             raise Failed(f"{script} did not start")
@@ -181,7 +189,7 @@ class Rig:
             self.sleep(0.02)
 
 
-def _end(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def end(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """SIGTERM by process id, then SIGKILL after 5 s."""
     if child.stdin:
         child.stdin.close()

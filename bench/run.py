@@ -1,7 +1,7 @@
 """Measures the agent beside its peers and writes bench/RESULTS.md.
 
-    python bench/run.py                      everything, about nine minutes
-    python bench/run.py --quick              shorter windows, one round, about three minutes
+    python bench/run.py                      everything, about twenty minutes
+    python bench/run.py --quick              shorter windows, one round, about ten minutes
     python bench/run.py typical ours plain   only these scenarios and systems; the rest of RESULTS.md is then missing
 
 Ctrl-C ends it and everything it started.
@@ -16,22 +16,34 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import report
+from fault_scenarios import FAULT_SCENARIOS
+from figures import Results
+from line_scenarios import LINE_SCENARIOS
+from line_systems import LINE_SYSTEMS
 from progress import Bar
 from rig import broker_binary
-from scenarios import SCENARIOS, Step, plan
-from systems import BUILD, HERE, SYSTEMS, install
+from scenarios import SCENARIOS
+from step import Step
+from systems import BUILD, HERE, SYSTEMS, System, install
+
+ON_LINES = LINE_SCENARIOS | FAULT_SCENARIOS
+ALL_SCENARIOS = SCENARIOS | ON_LINES
+ALL_SYSTEMS = LINE_SYSTEMS | SYSTEMS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"scenarios: {', '.join(SCENARIOS)}; systems: {', '.join(SYSTEMS)}")
+    parser.add_argument(
+        "names", nargs="*", help=f"scenarios: {', '.join(ALL_SCENARIOS)}; systems: {', '.join(ALL_SYSTEMS)}"
+    )
     parser.add_argument("--quick", action="store_true", help="shorter windows and one round")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="default: bench/RESULTS.md")
     args = parser.parse_args()
-    if unknown := [n for n in args.names if n not in SCENARIOS and n not in SYSTEMS]:
+    if unknown := [n for n in args.names if n not in ALL_SCENARIOS and n not in ALL_SYSTEMS]:
         parser.error(f"unknown name: {', '.join(unknown)}")
     if broker_binary() is None:
         print("bench: mosquitto is not installed. Run: sudo apt-get install mosquitto", file=sys.stderr)
@@ -44,10 +56,26 @@ def main() -> int:
         return 130
 
 
+def plan(names: list[str], quick: bool) -> list[Step]:
+    """The steps for the named scenarios and systems; nothing named: all of them."""
+    wanted = [n for n in ALL_SCENARIOS if n in names] or list(ALL_SCENARIOS)
+    steps = []
+    for name in wanted:
+        systems = _named(LINE_SYSTEMS if name in ON_LINES else SYSTEMS, names)
+        steps += list(ALL_SCENARIOS[name](systems, quick))
+    return steps
+
+
+def _named(systems: Mapping[str, System], names: list[str]) -> list[System]:
+    """The systems that are named; all when no system is."""
+    anybody = any(n in ALL_SYSTEMS for n in names)
+    return [s for n, s in systems.items() if n in names or not anybody]
+
+
 def measure(steps: list[Step], args: argparse.Namespace) -> int:
     began, load = time.monotonic(), os.getloadavg()[0]
     notes = _prepare(args.names)
-    results: report.Results = {}
+    results: Results = {}
     bar = Bar([s.seconds for s in steps])
     try:
         for step in steps:
@@ -72,7 +100,7 @@ def measure(steps: list[Step], args: argparse.Namespace) -> int:
 def _prepare(names: list[str]) -> list[str]:
     """Private environments of the peers; returns what could not be installed, as notes."""
     BUILD.mkdir(exist_ok=True)
-    chosen = [s for s in SYSTEMS.values() if s.name in names] or list(SYSTEMS.values())
+    chosen = _named(ALL_SYSTEMS, names)
     notes = []
     for system in {s.packages: s for s in chosen if s.packages}.values():
         try:

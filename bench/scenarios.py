@@ -6,41 +6,13 @@ import contextlib
 import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import decode
 import field
 import sizes
 from rig import Failed, Rig, Sleep, Window
-from systems import BUILD, ROOT, SYSTEMS, System
-
-Figures = dict[str, float | None] | str
-"""Figures by name; or, as text, why there are none."""
-
-
-class Step(NamedTuple):
-    scenario: str
-    label: str
-    seconds: float
-    """Planned, for the progress bar."""
-    run: Callable[[Sleep], dict[str, Figures]]
-
-
-def _guarded(system: System, measure: Callable[[System, Sleep], Figures]) -> Callable[[Sleep], dict[str, Figures]]:
-    def run(sleep: Sleep) -> dict[str, Figures]:
-        try:
-            return {system.name: measure(system, sleep)}
-        except (Failed, OSError) as problem:
-            return {system.name: str(problem)}
-
-    return run
-
-
-def plan(names: Sequence[str], quick: bool) -> list[Step]:
-    """The steps for the named scenarios and systems; nothing named: all of them."""
-    chosen = [s for n, s in SYSTEMS.items() if n in names] or list(SYSTEMS.values())
-    wanted = [n for n in SCENARIOS if n in names] or list(SCENARIOS)
-    return [step for n in wanted for step in SCENARIOS[n](chosen, quick)]
+from step import Figures, Step, guarded
+from systems import BUILD, ROOT, System
 
 
 def _simulator(_systems: Sequence[System], quick: bool) -> Iterator[Step]:
@@ -79,7 +51,7 @@ def _imports(systems: Sequence[System], quick: bool) -> Iterator[Step]:
 
     for system in systems:
         if system.name not in ("ours-0s", "tb-file"):
-            yield Step("import", f"import: {system.label}", 3, _guarded(system, measure))
+            yield Step("import", f"import: {system.label}", 3, guarded(system, measure))
 
 
 def _sizes(_systems: Sequence[System], _quick: bool) -> Iterator[Step]:
@@ -108,7 +80,7 @@ def _typical(systems: Sequence[System], quick: bool) -> Iterator[Step]:
     for number in range(rounds):
         for system in systems:
             label = f"typical, round {number + 1} of {rounds}: {system.label}"
-            yield Step("typical", label, seconds + 5.5, _guarded(system, measure))
+            yield Step("typical", label, seconds + 5.5, guarded(system, measure))
 
 
 def _of_window(
@@ -191,7 +163,7 @@ def _asap(systems: Sequence[System], quick: bool) -> Iterator[Step]:
 
     for system in systems:
         if system.name not in ("ours-0s", "tb-file"):
-            yield Step("asap", f"as fast as possible: {system.label}", windows * seconds + 6, _guarded(system, measure))
+            yield Step("asap", f"as fast as possible: {system.label}", windows * seconds + 6, guarded(system, measure))
 
 
 def _median(values: Sequence[float | None]) -> float | None:
@@ -209,7 +181,7 @@ def _start(systems: Sequence[System], quick: bool) -> Iterator[Step]:
         if system.name in ("ours-0s", "tb-file"):
             continue
         for _ in range(3 if system.name == "ours" and not quick else 1):
-            yield Step("start", f"start without a broker: {system.label}", 2, _guarded(system, measure))
+            yield Step("start", f"start without a broker: {system.label}", 2, guarded(system, measure))
 
 
 def _away(systems: Sequence[System], quick: bool) -> Iterator[Step]:
@@ -253,7 +225,7 @@ def _away(systems: Sequence[System], quick: bool) -> Iterator[Step]:
     for system in systems:
         if system.name == "ours":
             yield Step(
-                "away", f"broker away {outage:g} s: {system.label}", online + outage + 20, _guarded(system, measure)
+                "away", f"broker away {outage:g} s: {system.label}", online + outage + 20, guarded(system, measure)
             )
 
 

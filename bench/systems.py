@@ -6,18 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import decode
-from field import TAGS, devices
+from field import TAGS, Tag, devices
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "bench"
 BUILD = ROOT / ".bench"
-MODPOLL = ("modpoll==1.6.0", "pymodbus==3.9.2", "paho-mqtt==2.2.0")
+MODPOLL = ("modpoll==1.6.0", "pymodbus==3.9.2", "paho-mqtt==2.2.0", "pyserial==3.5")
 THINGSBOARD = (
     "thingsboard-gateway==3.8.5",
     "pymodbus==3.9.2",
@@ -37,14 +37,27 @@ class Job(NamedTuple):
     linger: str = "1s"
 
 
+class LineJob(NamedTuple):
+    """The same on serial lines: each port has the same units, and the tags are asked of each."""
+
+    directory: Path
+    broker: int
+    ports: list[str]
+    baud: int
+    units: Sequence[int]
+    tags: Sequence[Tag]
+    period: float
+    linger: str = "1s"
+
+
 @dataclass(frozen=True)
 class System:
-    """`command` writes what the system needs into job.directory and returns the argument vector."""
+    """`command` writes what the system needs into the directory of a Job or LineJob and returns the argument vector."""
 
     name: str
     label: str
     decode: decode.Decoder
-    command: Callable[[Job], list[str]]
+    command: Callable[[Any], list[str]]
     probe: str
     """Python source that imports what the system's run needs."""
     packages: tuple[str, ...] = ()
@@ -73,23 +86,33 @@ def install(system: System) -> None:
 
 
 def _gateway(job: Job) -> list[str]:
+    buses = {
+        f'name = "plc-{endpoint + 1}"\ntcp = {{ host = "127.0.0.1", port = {port} }}': [
+            (name, unit) for name, unit, at in devices() if at == endpoint
+        ]
+        for endpoint, port in enumerate(job.ports)
+    }
+    return gateway(job, TAGS, buses)
+
+
+def gateway(job: Job | LineJob, tags: Sequence[Tag], buses: Mapping[str, Sequence[tuple[str, int]]]) -> list[str]:
+    """`buses`: the head of each [[bus]], and the (name, unit) of the devices on it."""
     every = f'"{job.period:g}s"' if job.period else '"asap"'
     points = "".join(
         f"\n    [[bus.device.point]]\n"
         f'    name = "{t.name}"\n    table = "holding"\n    at = {t.at}\n    type = "{t.type}"\n    kind = "gauge"\n'
-        for t in TAGS
+        for t in tags
     )
     lines = [
         '[gateway]\nid = "bench"\nsite = "bench"\n\n[clock]\ntrust = "system"\n',
         f'[uplink]\nbrokers = ["mqtt://127.0.0.1:{job.broker}"]\n',
         f'[store]\npath = "{job.directory / "store"}"\nlinger = "{job.linger}"\n',
     ]
-    for endpoint, port in enumerate(job.ports):
-        lines.append(f'[[bus]]\nname = "plc-{endpoint + 1}"\ntcp = {{ host = "127.0.0.1", port = {port} }}\n')
+    for head, units in buses.items():
+        lines.append(f"[[bus]]\n{head}\n")
         lines += [
             f'  [[bus.device]]\n  name = "{name}"\n  driver = "modbus"\n  address = {unit}\n  every = {every}\n{points}'
-            for name, unit, at in devices()
-            if at == endpoint
+            for name, unit in units
         ]
     site = job.directory / "gateway.toml"
     site.write_text("\n".join(lines))
@@ -102,16 +125,19 @@ def _plain(job: Job) -> list[str]:
 
 def _modpoll(job: Job) -> list[str]:
     """All twenty units on the first endpoint: one process of modpoll knows one host."""
+    port = f"--tcp 127.0.0.1 --tcp-port {job.ports[0]}"
+    return modpoll(job, TAGS, [(name, unit) for name, unit, _ in devices()], port)
+
+
+def modpoll(job: Job | LineJob, tags: Sequence[Tag], units: Sequence[tuple[str, int]], port: str) -> list[str]:
     types = {"u32": "uint32", "f32": "float32", "s16": "int16"}
     lines = []
-    for name, unit, _ in devices():
+    for name, unit in units:
         lines += [f"device,{name},{unit},,", "poll,holding_register,0,20,BE_BE"]
-        lines += [f"ref,{t.name},{t.at},{types[t.type]},r" for t in TAGS]
+        lines += [f"ref,{t.name},{t.at},{types[t.type]},r" for t in tags]
     table = job.directory / "modpoll.csv"
     table.write_text("\n".join(lines) + "\n")
-    told = (
-        f"-d -f {table} --tcp 127.0.0.1 --tcp-port {job.ports[0]} --rate {job.period or 0.001} --interval 0 --timeout 1"
-    )
+    told = f"-d -f {table} {port} --rate {job.period or 0.001} --interval 0 --timeout 1"
     told += (
         f" --mqtt-host 127.0.0.1 --mqtt-port {job.broker} --mqtt-qos 1 --mqtt-version 5.0 --timestamp --loglevel ERROR"
     )
@@ -120,14 +146,21 @@ def _modpoll(job: Job) -> list[str]:
 
 
 def _thingsboard(storage: dict[str, object], job: Job) -> list[str]:
+    transport = {"host": "127.0.0.1", "type": "tcp", "method": "socket"}
+    units = [transport | {"port": job.ports[at], "unitId": unit, "deviceName": name} for name, unit, at in devices()]
+    return thingsboard(storage, job, TAGS, units)
+
+
+def thingsboard(
+    storage: dict[str, object], job: Job | LineJob, tags: Sequence[Tag], units: Sequence[dict[str, Any]]
+) -> list[str]:
     """Shipped defaults, but: statistics, remote configuration and rate limits off, the given storage, log at ERROR."""
-    types = {"u32": "32uint", "f32": "32float", "s16": "16int"}
-    size = {"u32": 2, "f32": 2, "s16": 1}
-    tags = [
-        {"tag": t.name, "type": types[t.type], "functionCode": 3, "objectsCount": size[t.type], "address": t.at}
-        for t in TAGS
+    types = {"u32": ("32uint", 2), "f32": ("32float", 2), "s16": ("16int", 1), "u16": ("16uint", 1)}
+    timeseries = [
+        {"tag": t.name, "type": types[t.type][0], "functionCode": 3, "objectsCount": types[t.type][1], "address": t.at}
+        for t in tags
     ]
-    common = {"host": "127.0.0.1", "type": "tcp", "method": "socket", "deviceType": "default", "timeout": 1}
+    common: dict[str, Any] = {"deviceType": "default", "timeout": 1}
     common |= {"byteOrder": "BIG", "wordOrder": "BIG", "retries": 3, "retryOnEmpty": True, "retryOnInvalid": True}
     common |= {"pollPeriod": round((job.period or 0.1) * 1000), "connectAttemptTimeMs": 500, "connectAttemptCount": 5}
     common |= {
@@ -135,9 +168,8 @@ def _thingsboard(storage: dict[str, object], job: Job) -> list[str]:
         "attributes": [],
         "attributeUpdates": [],
         "rpc": [],
-        "timeseries": tags,
+        "timeseries": timeseries,
     }
-    slaves = [common | {"port": job.ports[at], "unitId": unit, "deviceName": name} for name, unit, at in devices()]
     limits = ("rateLimits", "dpRateLimits", "messagesRateLimits", "deviceMessagesRateLimits", "deviceRateLimits")
     server: dict[str, object] = dict.fromkeys((*limits, "deviceDpRateLimits"), "0:0,")
     server |= {"host": "127.0.0.1", "port": job.broker, "remoteShell": False, "remoteConfiguration": False, "qos": 1}
@@ -153,18 +185,21 @@ def _thingsboard(storage: dict[str, object], job: Job) -> list[str]:
     console = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
     logs = {"version": 1, "disable_existing_loggers": False, "handlers": {"consoleHandler": console}}
     logs["loggers"] = {n: {"handlers": ["consoleHandler"], "level": "ERROR", "propagate": False} for n in names}
-    modbus = {"master": {"slaves": slaves}, "slave": None, "logLevel": "ERROR", "name": "Modbus"}
+    devices_of = {"slaves": [common | unit for unit in units]}
+    modbus = {"master": devices_of, "slave": None, "logLevel": "ERROR", "name": "Modbus"}
     for name, body in (("tb_gateway", main), ("modbus", modbus), ("logs", logs)):
         (job.directory / f"{name}.json").write_text(json.dumps(body, indent=1))
     python = str(BUILD / THINGSBOARD[0].replace("==", "-") / "bin" / "python")
     return [python, "-c", "from thingsboard_gateway.tb_gateway import main; main()"]
 
 
-def environment(job: Job) -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k != "GATEWAY_STRICT"} | {"TB_GW_CONFIG_DIR": f"{job.directory}/"}
+def environment(job: Job | LineJob) -> dict[str, str]:
+    """Ours, without what would make the agent raise a driver's bug, or put its control socket elsewhere."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("GATEWAY_STRICT", "RUNTIME_DIRECTORY")}
+    return kept | {"TB_GW_CONFIG_DIR": f"{job.directory}/"}
 
 
-_SQLITE: dict[str, object] = {"type": "sqlite", "messages_ttl_check_in_hours": 1, "messages_ttl_in_days": 7}
+SQLITE: dict[str, object] = {"type": "sqlite", "messages_ttl_check_in_hours": 1, "messages_ttl_in_days": 7}
 _FILE: dict[str, object] = {
     "type": "file",
     "max_file_count": 10,
@@ -187,7 +222,7 @@ SYSTEMS = {
             "tb-sqlite",
             "ThingsBoard gateway 3.8.5, SQLite",
             decode.thingsboard,
-            lambda job: _thingsboard(_SQLITE, job),
+            lambda job: _thingsboard(SQLITE, job),
             _TB_PROBE,
             THINGSBOARD,
             canned_server=True,

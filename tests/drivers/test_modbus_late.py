@@ -124,7 +124,7 @@ def test_after_noise_the_reply_may_still_come(converse, rtu, words, heard):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda frame: frame[:-1] + bytes((frame[-1] ^ 4,)),  # the checksum
+        lambda frame: frame[:-3] + bytes((frame[-3] ^ 1,)) + frame[-2:],  # near its end
         lambda frame: bytes((frame[0] ^ 1,)) + frame[1:],  # the unit
         lambda frame: b"\0\0\0" + frame[:-3] + bytes((frame[-3] ^ 1,)) + frame[-2:],  # behind noise
         lambda frame: frame[1:],  # clipped
@@ -141,6 +141,18 @@ def test_a_reply_that_came_damaged_is_not_waited_for(point, damage, framing):
     assert again.request == first.request
     with pytest.raises(StopIteration):
         talk.send(reply)
+
+
+def test_as_many_bytes_as_the_reply_has_need_not_be_it(rtu, words):
+    driver = Modbus(1)
+    talk = driver.poll(words(0), 0.0)
+    first = next(talk)
+    noise_and_a_broken_refusal_of_unit_9 = b"\xa0\x17" + rtu(9, "83 02")[:-1] + b"\x00"
+    assert len(noise_and_a_broken_refusal_of_unit_9) == first.reply_size
+    asked_first = talk.throw(BadFrame(heard=noise_and_a_broken_refusal_of_unit_9))
+    assert (
+        asked_first.reply_size != first.reply_size
+    )  # the reply may still come: something of another length goes first
 
 
 # Refusals while a reply is owed ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ another register's place, or came from another device, is seen at once.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,6 +163,7 @@ def field_of(hands, virtually, memory_line):
         at_end: Any = None,
     ) -> Tally:
         async def main() -> Tally:
+            random.seed(seed)  # the poller's jitter
             field_ = Field(hands, memory_line(baud), units, every, seed, identify, after)
             for name, texts in faults.items():
                 field_.simulator.afflict(name, texts)

@@ -2,7 +2,8 @@
 
 The limits, which no master can pass on a line without transaction numbers: four flipped bits fit a CRC-16 once in about
 32,000 times; a reply of the same shape that is later than the driver's memory of a time-out (10 s) looks like a fresh
-one; and so does a late reply that has by mistake the length of the next one. The simulated faults keep within them.
+one; and so does a late reply that has by mistake the length, or the unit, of the one that is being asked for. The
+simulated faults keep within them.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ FAULTS = [
 TOGETHER = [
     ("late seconds=2.5 rate=0.2", "noise before=2", "crc rate=0.1 bits=4", "exception rate=0.1 code=2"),
     ("slow seconds=0.3", "noise before=3", "fragmented piece=5 gap=0.03", "echo"),
-    ("late seconds=1.2 rate=0.4", "wrong-unit rate=0.2", "wrong-function rate=0.2", "silence rate=0.1"),
-    ("wrong-length rate=0.2", "silence rate=0.2", "slow seconds=0.2"),
+    ("late seconds=1.2 rate=0.4", "wrong-function rate=0.2", "silence rate=0.1", "noise before=4 rate=0.2"),
+    ("wrong-length rate=0.2", "wrong-unit rate=0.2", "silence rate=0.2", "slow seconds=0.2"),
     ("noise before=20 rate=0.5", "slow seconds=0.25", "lost rate=0.2"),
 ]
 FIFTY = tuple(range(1, 51))

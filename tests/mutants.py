@@ -1,0 +1,287 @@
+"""Breaks the bus code on purpose, one rule at a time, and says whether the tests notice: `make mutants`.
+
+A rule that can be taken away without a test turning red is not tested. The tree is copied to a temporary directory,
+first tried as it is, then with one mutant at a time; the tree itself is never touched. Exit code 1 when one survives.
+
+    python tests/mutants.py              all of them
+    python tests/mutants.py echo late    those whose name contains a word
+
+To add one: append a Mutant to MUTANTS. `old` must stand in `file` exactly once; `new` takes one rule away and leaves
+the rest running; `tests` are arguments of pytest, as few and as quick as will turn red. Run it by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+LONGEST = 120.0
+"""Seconds of one run: a mutant that makes the tests hang is noticed too."""
+PASSED, FAILED = 0, 1
+"""Exit codes of pytest; the others mean that it could not run."""
+
+NOTICED = "noticed"
+
+LINK, SERIAL, TALKS = "gateway/field/link.py", "gateway/field/serial_link.py", "gateway/field/talks.py"
+POLLER, SCHEDULE = "gateway/field/poller.py", "gateway/field/schedule.py"
+ADU, DRIVER, LATE = "drivers/modbus/adu.py", "drivers/modbus/driver.py", "drivers/modbus/late.py"
+TIME = "tests/field/test_link_time.py"
+WRONG = "tests/field/faults/test_wrong_values.py"
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant("quiet gap after a time-out", LINK, "QUIET_GAP = 0.3", "QUIET_GAP = 0.0", TIME),
+    Mutant(
+        "drain before a request",
+        SERIAL,
+        "        self._read()  # what the loop",
+        "        # what the loop",
+        "tests/field/test_link.py -k nobody_has_read_yet",
+    ),
+    Mutant("frames of others are no ruins of ours", LINK, " - self._foreign", "", TIME),
+    Mutant("a line that babbles is not read on", LINK, "KEEP = 4096", "KEEP = 1 << 20", f"{TIME} -k babbling"),
+    Mutant("a reply in pieces is waited for", LINK, "FRAGMENT = 0.050", "FRAGMENT = 0.0", TIME),
+    Mutant("a broken frame ends early", LINK, "            if more >= 0:", "            if more > KEEP:", TIME),
+    Mutant("the echo is cut off", LINK, "at = buffer.find(request)", "at = -1", f"{TIME} tests/field/faults -k echo"),
+    Mutant(
+        "only a line that echoes has a mirrored reply cut",
+        LINK,
+        " or (step.mirrored and not self.echoes)",
+        "",
+        f"{TIME} -k mirror",
+    ),
+    Mutant("t3.5", "gateway/field/cost.py", "3.5 * port.bits", "1.5 * port.bits", TIME),
+    Mutant("1.75 ms above 19200 baud", "gateway/field/cost.py", "0.00175 if", "0.0 if", TIME),
+    Mutant(
+        "length match",
+        ADU,
+        "head = bytes((unit,)) + reply.head",
+        "head = bytes((unit,)) + reply.head[:1]",
+        "tests/drivers/test_modbus_adu.py",
+    ),
+    Mutant(
+        "unit match",
+        ADU,
+        "        if head.startswith(data[at : at + len(head)]):",
+        "        if head[1:].startswith(data[at + 1 : at + len(head)]):",
+        f"{WRONG} -k wrong-unit",
+    ),
+    Mutant(
+        "function match",
+        ADU,
+        "        if head.startswith(data[at : at + len(head)]):",
+        "        if (head[:1] + data[at + 1 : at + 2] + head[2:]).startswith(data[at : at + len(head)]):",
+        f"{WRONG} -k wrong-function",
+    ),
+    Mutant("CRC check", ADU, "            if not crc16(buffer[:total]):", "            if total:", f"{WRONG} -k crc"),
+    Mutant(
+        "CRC check behind noise",
+        ADU,
+        "        if size and not crc16(data[at : at + size]):",
+        "        if size:",
+        f"{WRONG} -k crc",
+    ),
+    Mutant(
+        "TCP transaction match", ADU, "    ours = request[:4]", "    ours = b''", "tests/drivers/test_modbus_adu.py"
+    ),
+    Mutant(
+        "late guard",
+        LATE,
+        "self._guarded(ask) if self._owed else self._send(ask)",
+        "self._send(ask)",
+        f"{WRONG} -k late",
+    ),
+    Mutant(
+        "a device of one length says it twice",
+        LATE,
+        "                return (yield from self._repeated(ask))",
+        "                return (yield from self._send(ask))",
+        "tests/drivers/test_modbus_late.py -k twice",
+    ),
+    Mutant(
+        "a late refusal is not the answer",
+        LATE,
+        "while doubts < len(self._owed) and reply[0] & REFUSED:",
+        "while doubts < 0:",
+        "tests/drivers/test_modbus_late.py -k refusal",
+    ),
+    Mutant(
+        "what reading clears is not asked twice",
+        LATE,
+        "            if ask.clears:\n                raise\n        return",
+        "            pass\n        return",
+        "tests/drivers/test_modbus_late.py -k clears",
+    ),
+    Mutant(
+        "a refused block is read in parts",
+        DRIVER,
+        "if len(ask.points) > 1 and not ask.clears:",
+        "if not ask.points:",
+        "tests/drivers/test_modbus_trouble.py",
+    ),
+    Mutant(
+        "holes are learned",
+        DRIVER,
+        "        if self._holes.learn(hole, self._fetch.now):",
+        "        if not hole:",
+        "tests/drivers/test_modbus_trouble.py",
+    ),
+    Mutant(
+        "holes are known to the next run",
+        "gateway/field/unit.py",
+        '{"holes": known["holes"]} if known.get("holes") else {}',
+        "{}",
+        "tests/field/test_poller.py -k remembered",
+    ),
+    Mutant(
+        "missed slots are counted",
+        SCHEDULE,
+        "missed += late * len(slot.points)",
+        "missed += 0",
+        "tests/field/test_schedule.py",
+    ),
+    Mutant(
+        "fair shares of time",
+        SCHEDULE,
+        "next(slot for slot in ready if slot.used <= least + SLICE)",
+        "ready[0]",
+        "tests/field/test_schedule.py",
+    ),
+    Mutant(
+        "asap points are served on a full bus",
+        SCHEDULE,
+        "SHARE_AFTER = 1.0",
+        "SHARE_AFTER = 1e9",
+        "tests/field/test_schedule.py",
+    ),
+    Mutant(
+        "share of the dead",
+        POLLER,
+        "PROBE_SHARE = 0.03",
+        "PROBE_SHARE = 1.0",
+        "tests/field/test_poller.py -k 'dead or never'",
+    ),
+    Mutant(
+        "a dead device gets one question",
+        POLLER,
+        "first, rest = groups[0][:1], [groups[0][1:], *groups[1:]]",
+        "first, rest = groups[0], groups[1:]",
+        "tests/field/faults/test_probes.py",
+    ),
+    Mutant(
+        "a probe is short",
+        POLLER,
+        "timeout = self.bus.timeout if patient else unit.record.probe_timeout(self._usual_timeout(alive))",
+        "timeout = self.bus.timeout",
+        "tests/field/faults/test_probes.py",
+    ),
+    Mutant(
+        "a silent device is not asked for the rest",
+        POLLER,
+        "elif isinstance(error, NoReply) or unit.health.failures:",
+        "elif unit.health.dead:",
+        "tests/field/test_poller.py",
+    ),
+    Mutant(
+        "a conversation holds the bus",
+        TALKS,
+        "if self._waiting and others and not held:",
+        "if self._waiting and others:",
+        "tests/field/test_talks.py",
+    ),
+    Mutant(
+        "commands between two frames",
+        TALKS,
+        "if self._waiting and others and not held:",
+        "if False:",
+        "tests/field/test_talks.py",
+    ),
+    Mutant(
+        "the line gets its own settings back",
+        TALKS,
+        "            if line_changed:",
+        "            if False:",
+        "tests/field/test_talks.py",
+    ),
+)
+
+
+def passes(tree: Path, tests: str) -> bool | None:
+    """Whether these tests pass in the tree; None when pytest could not run them."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # what was compiled before may look as fresh
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        code = subprocess.run(command, cwd=tree, env=environment, timeout=LONGEST, check=False, **quiet).returncode
+    except subprocess.TimeoutExpired:
+        return False
+    return {PASSED: True, FAILED: False}.get(code)
+
+
+def judge(tree: Path, mutant: Mutant) -> str:
+    """Run the tests on one mutant, and undo it."""
+    file = tree / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        return f"OUTDATED   {text.count(mutant.old)} times in {mutant.file}: {mutant.old.strip()}"
+    file.write_text(text.replace(mutant.old, mutant.new))
+    try:
+        passed = passes(tree, mutant.tests)
+    finally:
+        file.write_text(text)
+    if passed is None:
+        return f"BROKEN     pytest cannot run {mutant.tests}"
+    return f"SURVIVED   {mutant.tests}" if passed else NOTICED
+
+
+def main(words: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    unharmed = list(dict.fromkeys(mutant.tests for mutant in chosen))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    noticed = 0
+    with tempfile.TemporaryDirectory(prefix="gateway-mutants-") as folder, Progress(*columns) as bar:
+        tree = shutil.copytree(ROOT, Path(folder) / "tree", ignore=LEFT_OUT)
+        task = bar.add_task("the tree as it is", total=len(unharmed) + len(chosen))
+        for tests in unharmed:
+            if not passes(tree, tests):
+                bar.console.print(
+                    f"RED        without any mutant: {tests}", highlight=False, markup=False, soft_wrap=True
+                )
+                return 1
+            bar.advance(task)
+        for mutant in chosen:
+            bar.update(task, description=mutant.name)
+            verdict = judge(tree, mutant)
+            noticed += verdict == NOTICED
+            bar.console.print(f"{mutant.name:<48} {verdict}", highlight=False, markup=False, soft_wrap=True)
+            bar.advance(task)
+        bar.update(task, description=f"{noticed} of {len(chosen)} noticed")
+    return 0 if noticed == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
