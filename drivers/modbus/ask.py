@@ -13,8 +13,8 @@ from drivers.modbus.register import BIT_TABLES, register_of
 from drivers.modbus.reply import Reply, reply_to
 from drivers.modbus.unit import Unit
 
-Take = Callable[[bytes], Sample]
-"""Takes a point's sample out of a reply PDU."""
+Take = Callable[[bytes], list[Sample]]
+"""Takes the samples of all points out of a reply PDU."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Ask:
     request: bytes
     reply: Reply
     exchange: Exchange
-    takes: tuple[Take, ...]
+    take: Take
     clears: bool = False
     known: bool = False
 
@@ -36,7 +36,7 @@ def ask_for(unit: Unit, points: tuple[Point, ...]) -> Ask:
     whole = span(points)
     ask = ask_range(unit, whole)
     ask.points = points
-    ask.takes = tuple(_take(point, whole[1]) for point in points)
+    ask.take = _take(points, whole)
     ask.clears = any(point.read_clears for point in points)
     return ask
 
@@ -49,7 +49,7 @@ def ask_range(unit: Unit, whole: Range, *, hold: bool = False) -> Ask:
     noun = "bit" if table in BIT_TABLES else "register"
     where = f"{first}..{first + count - 1}" if count > 1 else f"{first}"
     what = f"{table} {where} ({count} {noun}{'s' if count > 1 else ''})"
-    return Ask((), whole, request, reply, unit.exchange(request, reply, what, hold=hold), ())
+    return Ask((), whole, request, reply, unit.exchange(request, reply, what, hold=hold), _nothing)
 
 
 def sampler(point: Point) -> Callable[[values.Raw | None], Sample]:
@@ -66,11 +66,44 @@ def sampler(point: Point) -> Callable[[values.Raw | None], Sample]:
     return lambda raw: sample(point, raw)  # type: ignore[arg-type]  # only a string register yields text
 
 
-def _take(point: Point, first: int) -> Take:
+def _take(points: tuple[Point, ...], whole: Range) -> Take:
+    """Prepare the samples of points, all of them in the range that one request reads."""
+    registers = [register_of(point) for point in points]
+    block = None if whole[0] in BIT_TABLES else values.block(registers, whole[1])
+    if block is None:
+        takes = [_take_one(point, whole[1]) for point in points]
+        return lambda reply: [take(reply) for take in takes]
+    unpack = block[0].unpack_from
+    if all(map(_is_whole, points)):
+        names = [point.name for point in points]
+        return lambda reply: list(map(Sample, names, unpack(reply, 2)))
+    makes = [_make(point, tidy) for point, tidy in zip(points, block[1], strict=True)]
+    return lambda reply: [make(raw) for make, raw in zip(makes, unpack(reply, 2), strict=True)]
+
+
+def _take_one(point: Point, first: int) -> Callable[[bytes], Sample]:
     """Prepare a point's sample out of a reply PDU whose data begins at address `first`."""
     read = values.reader(register_of(point), first, skip=2)
     make = sampler(point)
     return lambda reply: make(read(reply))
+
+
+def _make(point: Point, tidy: Callable[[float], values.Raw | None]) -> Callable[[float], Sample]:
+    """Number as unpacked -> sample."""
+    if _is_whole(point):
+        name = point.name
+        return lambda raw: Sample(name, raw)
+    make = sampler(point)
+    return lambda raw: make(tidy(raw))
+
+
+def _nothing(_reply: bytes) -> list[Sample]:
+    return []
+
+
+def _is_whole(point: Point) -> bool:
+    """Whether the value is a whole number as it is."""
+    return _is_plain(point) and not register_of(point).type.startswith("f")
 
 
 def _is_plain(point: Point) -> bool:

@@ -144,7 +144,7 @@ class Modbus(Functions):
             ask.known = True
         if self._holes.ranges and (len(ask.points) == 1 or ask.clears) and self._holes.forget(ask.range):
             self._plans.clear()
-        return [take(reply) for take in ask.takes]
+        return ask.take(reply)
 
     def _refused(self, ask: Ask, code: int) -> Conversation:
         """Split the request where that may help, else remember what was refused."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 from drivers.base import Point, Value
@@ -39,6 +39,25 @@ def reader(register: Register, first: int, skip: int = 0) -> Reader:
     if register.field:
         return _field_reader(register, at)
     return _number_reader(register, at)
+
+
+def block(
+    registers: Sequence[Register], first: int
+) -> tuple[struct.Struct, list[Callable[[float], Raw | None]]] | None:
+    """Decode a whole block of numbers at once: how it is laid out from address `first` on, and what tidies each number.
+
+    None when it cannot be done so: other types, byte orders, or values that share registers. Costs a third per value.
+    """
+    layout, at, tidies = ">", first, []
+    for register in registers:
+        swap = ORDERS[register.order]
+        swapped = swap.bytes or (swap.words and register.count > 1)
+        if register.type not in _FORMATS or register.field or swapped or register.at < at:
+            return None
+        layout += f"{2 * (register.at - at)}x{_FORMATS[register.type]}"
+        at = register.end
+        tidies.append(_tidy(register.type))
+    return struct.Struct(layout), tidies
 
 
 def encode(register: Register, raw: Raw) -> bytes:
@@ -147,15 +166,26 @@ def _number_reader(register: Register, at: int) -> Reader:
         number = lambda data: unpack(data, at)[0]
     if register.type not in _FLOATS:
         return number
-    tidy = shortest if register.type == "f32" else float
+    tidy = _tidy(register.type)
+    return lambda data: tidy(number(data))
 
-    def read(data: bytes) -> float | None:
-        value = number(data)
+
+def _tidy(kind: str) -> Callable[[float], Raw | None]:
+    """What becomes of a number of this type once it is unpacked."""
+    if kind not in _FLOATS:
+        return _as_it_is
+    fewest = shortest if kind == "f32" else float
+
+    def tidy(value: float) -> float | None:
         if value - value != 0.0:  # NaN is for the sentinel rule; infinity is no value that could be passed on
             return value if value != value else None  # noqa: PLR0124 - NaN is the only number that differs from itself
-        return tidy(value)
+        return fewest(value)
 
-    return read
+    return tidy
+
+
+def _as_it_is(value: float) -> float:
+    return value
 
 
 def _field_reader(register: Register, at: int) -> Reader:

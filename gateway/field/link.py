@@ -78,7 +78,7 @@ class Link(Protocol):
 class Inbox:
     """Bytes that arrive, until the reply is found among them."""
 
-    def __init__(self, clock: Clock, name: str) -> None:
+    def __init__(self, clock: Clock, name: str, *, may_echo: bool = True) -> None:
         self.last = 0.0
         """When the last byte came."""
         self.echoes = False
@@ -98,6 +98,7 @@ class Inbox:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._character = 0.0
+        self._may_echo = may_echo
         self._echoed = False
 
     def feed(self, data: bytes) -> bool:
@@ -128,27 +129,30 @@ class Inbox:
         """
         self._step, self._find, self._deadline, self._echoed = step, step.find, deadline, False
         self._character = character
-        self.strays = bytes(self._strays)
-        self._strays.clear()
         self._foreign = 0
+        self.strays = b""
+        if self._strays:
+            self.strays = bytes(self._strays)
+            self._strays.clear()
         self._waiter = self._loop.create_future()
         self._arm(deadline - self._now())
         try:
             frame = await self._waiter
             took = max(self.last - sent - len(frame) * character, 0.0)
-            return Reply(frame, self.last, took, bytes(self._skipped), self._echoed)
+            return Reply(frame, self.last, took, bytes(self._skipped) if self._skipped else b"", self._echoed)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
             self._waiter = None
             self._buffer.clear()
-            self._skipped.clear()
+            if self._skipped:
+                self._skipped.clear()
 
     def _search(self) -> bool:
         """Look for the reply in what has come; true when it is found."""
         buffer, find, waiter = self._buffer, self._find, self._waiter
-        if self._is_echo() or find is None or waiter is None:
+        if (self._may_echo and self._is_echo()) or find is None or waiter is None:
             return False
         while buffer:
             found = find(buffer)
@@ -161,7 +165,8 @@ class Inbox:
                 continue
             if self._step is not None and not self._step.mirrored:
                 self.echoes = self._echoed
-            self._skipped += buffer[: found.start]
+            if found.start:
+                self._skipped += buffer[: found.start]
             waiter.set_result(bytes(buffer[found.start : found.end]))
             return True
         return False

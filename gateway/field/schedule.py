@@ -70,6 +70,7 @@ class Schedule:
     _debt: float = 0.0
     _turn: Slot | None = None
     _level: float = 0.0
+    """Bus time that every best-effort device has had, at least."""
     _merged: dict[tuple[int, ...], tuple[Point, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -188,14 +189,16 @@ class Schedule:
 
     def _next_best_effort(self, now: float) -> Job | None:
         """In turn, but who has had a slice more than another waits: a slow device does not get the time of the rest."""
-        ready = [slot for slot in self.best_effort if self._held.get(slot.device, 0.0) <= now]
-        if not ready:
+        if not self.best_effort:
             return None
-        least = min(slot.used for slot in ready)
-        slot = next(slot for slot in ready if slot.used <= least + SLICE)
-        if slot.used < self._level - SLICE:  # it was away: what it did not use meanwhile is gone
-            slot.used = self._level
-        self._level = max(self._level, least)
+        slot = self.best_effort[0]
+        if slot.used > self._level + SLICE or self._held.get(slot.device, 0.0) > now:
+            ready = [slot for slot in self.best_effort if self._held.get(slot.device, 0.0) <= now]
+            if not ready:
+                return None
+            self._level = max(self._level, min(slot.used for slot in ready))
+            slot = next(slot for slot in ready if slot.used <= self._level + SLICE)
+        slot.used = max(slot.used, self._level)  # it was away: what it did not use meanwhile is gone
         self.best_effort.remove(slot)
         self.best_effort.append(slot)
         self._turn, self._debt = slot, 0.0

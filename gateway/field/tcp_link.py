@@ -43,7 +43,7 @@ class TcpLink(asyncio.Protocol):
         try:
             context = await loop.run_in_executor(None, tls_context, port.tls) if port.tls else None
             patience = HANDSHAKE_TIMEOUT if context else None
-            self._inbox = Inbox(self._clock, self._name)
+            self._inbox = Inbox(self._clock, self._name, may_echo=not self._numbered)
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 transport, _ = await loop.create_connection(
                     lambda: self, port.host, port.port, ssl=context, ssl_handshake_timeout=patience
