@@ -101,7 +101,7 @@ class Inbox:
         self._may_echo = may_echo
         self._echoed = False
 
-    def feed(self, data: bytes) -> bool:
+    def feed(self, data: bytes | memoryview) -> bool:
         """Take what the port gave. False when the line babbles: it should not be read any more."""
         self.last = self._now()
         if self._waiter is None or self._waiter.done():

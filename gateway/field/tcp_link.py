@@ -10,7 +10,7 @@ from pathlib import Path
 from drivers.base import BadFrame, BusError, Exchange, Line, NoReply
 from gateway.clock import Clock
 from gateway.errors import LinkError
-from gateway.field.link import QUIET_GAP, Inbox, Reply, babbles
+from gateway.field.link import KEEP, QUIET_GAP, Inbox, Reply, babbles
 from gateway.model import TcpPort, Tls
 
 CONNECT_TIMEOUT = 5.0
@@ -22,7 +22,7 @@ _OTHER_TIME, _OTHER_NAME = (9, 10), (62, 64)
 """X509_V_ERR_ not yet valid, expired; host name, address (openssl/x509_vfy.h)."""
 
 
-class TcpLink(asyncio.Protocol):
+class TcpLink(asyncio.BufferedProtocol):
     """`numbered`: the framing has transaction numbers, so a late reply is known as such and no gap is needed."""
 
     def __init__(self, port: TcpPort, clock: Clock, *, numbered: bool) -> None:
@@ -33,6 +33,7 @@ class TcpLink(asyncio.Protocol):
         self._now = clock.monotonic
         self._numbered = numbered
         self.free_at = 0.0
+        self._into = memoryview(bytearray(KEEP))
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox | None = None
         self._lost = f"{self._name} is not connected"
@@ -99,8 +100,11 @@ class TcpLink(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        if self._inbox is not None and not self._inbox.feed(data):
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's own would take 256 KiB for each reply
+        return self._into
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._inbox is not None and not self._inbox.feed(self._into[:nbytes]):
             self._lose(babbles(self._name))
 
     def connection_lost(self, exc: Exception | None) -> None:
