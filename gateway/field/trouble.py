@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.field.diagnosis import LEAST_TROUBLE, Cause, Seen, causes
+from gateway.field.diagnosis import KINDS, LEAST_TROUBLE, Cause, Seen, causes
 from gateway.field.link import Link
 from gateway.field.unit import Unit
 from gateway.model import event
@@ -14,6 +14,8 @@ from gateway.model import event
 FIRST_LOOK, LOOK_EVERY = 10.0, 30.0
 """Seconds. Each look concludes from what happened since the look before the last one."""
 
+MOST_TOLD = 16
+"""Devices whose records go into up/health: a message has to fit any broker."""
 WELL = {"exchanges", "answers", "p50_ms", "p99_ms", "histogram"}
 """What the summary of a device without any trouble holds."""
 
@@ -55,10 +57,13 @@ class Trouble:
         return told
 
     def summary(self) -> dict[str, Any]:
-        """Return the causes that hold, and the record of every device that has any trouble, for up/health."""
+        """Return the causes that hold, and the records of the devices with most trouble, for up/health."""
+        told = {unit.device.name: unit.summary() for unit in self._units}
+        ill = [name for name in told if set(told[name]) - WELL]
+        worst = sorted(ill, key=lambda name: -sum(told[name].get(kind, 0) for kind in KINDS))[:MOST_TOLD]
         return {
             "causes": [cause._asdict() for cause in self._causes.values()],
-            "devices": {unit.device.name: told for unit in self._units if set(told := unit.summary()) - WELL},
+            "devices": {name: told[name] for name in worst},
         }
 
     def _since(self) -> list[Seen]:

@@ -325,6 +325,14 @@ def test_a_dead_device_that_answers_a_technician_is_polled_at_once(rig, hands):
     assert len(rig.sink.good("meter-1")) >= 7
 
 
+def test_health_tells_of_the_worst_devices_only(rig):
+    rig.line.units = {unit: None if unit % 2 else registers(unit, 1) for unit in range(1, 101)}
+    rig.poll(tuple(device(unit, voltage(60.0)) for unit in range(1, 101)), 300.0)
+    trouble = rig.poller.stats()["trouble"]
+    assert len(trouble["devices"]) == 16
+    assert all(int(name.removeprefix("meter-")) % 2 for name in trouble["devices"])
+
+
 def test_the_line_is_well_again_when_devices_answer(rig):
     rig.line.units = {1: None, 2: None}
 
