@@ -28,6 +28,7 @@ from gateway.control.attempts import Attempt, Attempts, lines
 from gateway.control.findings import Tally, find, setting
 from gateway.errors import LinkError
 from gateway.field.cost import exchange_seconds
+from gateway.field.diagnosis import LATE
 from gateway.field.link import QUIET_GAP
 from gateway.field.poller import Poller
 from gateway.field.talks import Partner
@@ -103,6 +104,7 @@ class Search:
         self._attempts = _attempts(bus, wish, knowledge.factories)
         self._reads = {device.address: place for device in bus.devices if (place := _first_read(device.points))}
         self._recent: deque[Attempt] = deque(maxlen=RECENT)
+        self._asked: deque[tuple[int, Partner]] = deque(maxlen=RECENT)
         self._messages: deque[dict[str, Any]] = deque()
         self._told: set[str] = set()
         self._found: list[dict[str, Any]] = []
@@ -145,16 +147,24 @@ class Search:
             return
         self._tally.asked += 1
         self._recent.append(attempt)
-        for who in sorted(heard.others - {one["unit"] for one in self._found} - self._polled):
+        for who in sorted((heard.others | self._late()) - {one["unit"] for one in self._found} - self._polled):
             late = Attempt(attempt.line, who)
             if late in self._recent:
                 await self._ask(late, max(self._bus.timeout, LONGEST))
             else:
                 self._note(f"unit {who} answers somebody else: another master asks on this line. Disconnect it to scan")
 
+    def _late(self) -> set[int]:
+        """Units whose answer came when they were given up already; each is told once."""
+        late = [one for one in self._asked if one[1].record.counts[LATE]]
+        for one in late:
+            self._asked.remove(one)
+        return {unit for unit, _ in late}
+
     async def _ask(self, attempt: Attempt, timeout: float) -> Heard:
         """Ask a unit and conclude; when the port is lost, once more. LinkError when it never was usable, or often."""
         partner = Partner(f"unit {attempt.unit}", attempt.unit)
+        self._asked.append((attempt.unit, partner))
         for again in (False, True):
             try:
                 heard = await self._probe(attempt, partner, timeout)
