@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         "fair shares of time",
         SCHEDULE,
-        "next(slot for slot in ready if slot.used <= least + SLICE)",
+        "next(slot for slot in ready if slot.used <= self._level + SLICE)",
         "ready[0]",
         "tests/field/test_schedule.py",
     ),
