@@ -18,6 +18,8 @@ MERGES = 1024
 """Sets of slots that are due together, per bus, whose points are remembered."""
 SHARE_AFTER = 1.0
 """Seconds of bus time that timed points may use before a waiting best-effort device gets one turn."""
+SOON = 1.0
+"""Seconds that the first reading of a point may wait for its phase."""
 SLICE = 0.25
 """Seconds of bus time that a best-effort device may be ahead of another."""
 NEARLY = 0.05
@@ -81,7 +83,10 @@ class Schedule:
         phases: Mapping[tuple[int, float], float] | None = None,
         joins: Joins | None = None,
     ) -> Schedule:
-        """Build the schedule of the devices' points; everything is due at `start`, plus its phase if it has one."""
+        """Build the schedule of the devices' points: everything is due at `start`, and then on its grid.
+
+        A phase moves the grid; what it would keep waiting for longer than SOON is asked at the start all the same.
+        """
         timed: list[Slot] = []
         best_effort: list[Slot] = []
         of_device: dict[int, list[int]] = {}
@@ -94,7 +99,9 @@ class Schedule:
                     best_effort.append(Slot(index, None, tuple(group), start))
                     continue
                 of_device.setdefault(index, []).append(len(timed))
-                timed.append(Slot(index, every, tuple(group), start + (phases or {}).get((index, every), 0.0)))
+                phase = (phases or {}).get((index, every), 0.0)
+                due = start + phase - (every if phase > SOON else 0.0)
+                timed.append(Slot(index, every, tuple(group), due))
         return cls(timed, best_effort, joins, of_device)
 
     def hold(self, device: int, until: float) -> None:

@@ -180,12 +180,12 @@ def open_serial(port: SerialPort) -> serial.Serial:
         set_form(device, port)
     except (OSError, ValueError, termios.error) as error:
         raise LinkError(explain_serial(port, error)) from None
-    with contextlib.suppress(OSError, ValueError, NotImplementedError):  # only some drivers know it
+    with contextlib.suppress(OSError, ValueError):  # only some drivers know it
         device.set_low_latency_mode(True)
     if port.rs485:
         try:
             device.rs485_mode = serial.rs485.RS485Settings()
-        except (OSError, ValueError, NotImplementedError):
+        except (OSError, ValueError):
             logger.warning("the port's driver cannot switch an RS-485 transceiver, going on without", port=port.port)
     return device
 

@@ -46,7 +46,7 @@ def timeline(bus: Bus) -> Timeline:
     drivers = _drivers(bus)
     periods = [point.every for device in bus.devices for point in polled(device) if point.every is not None]
     schedule = schedule_of(bus, drivers.__getitem__, 0.0)
-    spread = {(slot.device, slot.every): slot.due for slot in schedule.timed if slot.every and slot.due}
+    spread = {(slot.device, slot.every): slot.due % slot.every for slot in schedule.timed if slot.every and slot.due}
     end = min(max([*periods, SHORTEST]), LONGEST)
     marks: list[Mark] = []
     now, missed = 0.0, 0

@@ -166,6 +166,12 @@ def test_a_phase_is_always_less_than_its_period(loads):
         assert 0 <= offset < every
 
 
+def test_a_slow_point_of_a_spread_bus_is_asked_at_the_start_and_then_on_its_grid():
+    schedule = Schedule.of([[point("fast", 1.0)], [point("hourly", 3600.0)]], 100.0, {(1, 3600.0): 1800.0})
+    polls = serve(schedule, 100.0, 7200.0, cost=0.01)
+    assert [round(time - 100.0) for time, device, _ in polls if device == 1] == [0, 1800, 5400]
+
+
 def test_spread_points_stay_on_their_own_grid_for_hours():
     spread = phases([Load(device, 1.0, 0.08) for device in range(10)])
     schedule = Schedule.of([[point("a", 1.0)] for _ in range(10)], 0.0, spread)
