@@ -32,6 +32,7 @@ class Field:
     """So many devices behind one address, units 1..n. Their answers are remembered outside of the agent."""
 
     devices: int = 3
+    host: str = "127.0.0.1"
     port: int = 0
     answers: dict[int, list[Answer]] = field(default_factory=dict)
     silent: bool = False
@@ -41,7 +42,7 @@ class Field:
 
     async def start(self) -> None:
         self.answers = {unit: [] for unit in range(1, self.devices + 1)}
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -64,7 +65,7 @@ class Field:
             {"name": f"device-{unit}", "driver": "modbus", "address": unit, "every": every, "point": points}
             for unit in self.answers
         ]
-        return {"name": "field", "tcp": {"host": "127.0.0.1", "port": self.port}, "timeout": "5s", "device": devices}
+        return {"name": "field", "tcp": {"host": self.host, "port": self.port}, "timeout": "5s", "device": devices}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

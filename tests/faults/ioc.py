@@ -16,10 +16,10 @@ STREAM_LIMIT = 2**24
 class Ioc:
     """Subscribes to one broker, comes back by itself. `acknowledge` sends dn/ack for each durable message."""
 
-    def __init__(self, port: int, ledger: Ledger, *, acknowledge: bool = False) -> None:
+    def __init__(self, host: str, port: int, ledger: Ledger, *, acknowledge: bool = False) -> None:
         self.ledger = ledger
         self.connected = asyncio.Event()
-        self._port, self._acknowledge = port, acknowledge
+        self._host, self._port, self._acknowledge = host, port, acknowledge
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -48,7 +48,7 @@ class Ioc:
             await asyncio.sleep(RETRY)
 
     async def _listen(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=STREAM_LIMIT)
+        reader, writer = await asyncio.open_connection(self._host, self._port, limit=STREAM_LIMIT)
         try:
             writer.write(packets.connect("ioc", clean=False) + packets.subscribe("city/v1/+/up/#"))
             self._writer = writer

@@ -168,6 +168,10 @@ class Ledger:
                 found.append(f"the time does not fit by {stamped - answer.ms:.0f} ms: {told}")
         return found
 
+    def raised(self, code: str) -> int:
+        """How many times an event was raised."""
+        return sum((event["code"], event["state"]) == (code, "raised") for event in self.events)
+
     def duplicated(self) -> int:
         """How many messages came under a key that had come before."""
         return self.keys.total() - len(self.keys)

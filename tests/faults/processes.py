@@ -83,16 +83,16 @@ class Child:
 class Mosquitto(Child):
     """A real broker on loopback that keeps sessions over a clean restart. `extra` is added to its configuration."""
 
-    def __init__(self, folder: Path, extra: str = "allow_anonymous true\n", port: int = 0) -> None:
+    def __init__(self, folder: Path, extra: str = "allow_anonymous true\n", host: str = "127.0.0.1") -> None:
         if not shutil.which("mosquitto"):
             raise NotHere("mosquitto is not installed")
         folder.mkdir(parents=True)
         super().__init__(folder / "mosquitto.log")
-        self.port = port or free_port()
+        self.host, self.port = host, free_port()
         self.config = folder / "mosquitto.conf"
         self.config.write_text(
             f"user {getpass.getuser()}\npersistence true\npersistence_location {folder}/\nmax_queued_messages 0\n"
-            f"listener {self.port} 127.0.0.1\n{extra}"
+            f"listener {self.port} {host}\n{extra}"
         )
 
     async def start(self) -> None:
@@ -100,7 +100,7 @@ class Mosquitto(Child):
         deadline = time.monotonic() + START_WITHIN
         while True:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                _, writer = await asyncio.open_connection(self.host, self.port)
             except OSError:
                 if time.monotonic() > deadline or not self.running:
                     raise RuntimeError(f"mosquitto does not listen:\n{self.log()}") from None
@@ -108,6 +108,10 @@ class Mosquitto(Child):
             else:
                 writer.close()
                 return
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://{self.host}:{self.port}"
 
     async def stop(self) -> None:
         """In order: what it holds for others is saved."""

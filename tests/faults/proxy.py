@@ -49,6 +49,8 @@ class Proxy:
     """So many PUBACKs are gathered and come in the reverse order."""
     cut_after: int | None = None
     """Bytes from the agent until every connection is reset."""
+    last_words: bytes = b""
+    """What the agent is told when the broker hangs up: mosquitto 2.0.11 says nothing, others do."""
     accepted: list[float] = field(default_factory=list)
     """When connections were made, ms of the monotonic clock."""
     kept: int = 0
@@ -113,6 +115,7 @@ class Proxy:
                 up = _Lane(self, reader, broker, self._up)
                 down = _Lane(self, answers, writer, _Packets(self).down)
                 await first_of(up.read(), up.write(), down.read(), down.write())
+                writer.write(self.last_words)
             finally:
                 self._tasks.discard(task)
                 for end in filter(None, (writer, broker)):

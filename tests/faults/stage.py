@@ -22,7 +22,9 @@ from catalogue import Outcome
 from devices import Answer, Field, now
 from ioc import Ioc
 from ledger import Ledger, Verdict
+from namespace import Namespace
 from processes import Agent, Mosquitto, write_site
+from proxy import Proxy
 
 GATEWAY = "gw-1"
 COMMIT_MS = 1000.0
@@ -143,29 +145,29 @@ async def stage(
     broker: str = "allow_anonymous true\n",
     url: str = "",
     pace: dict[str, float] | None = None,
-    inside: str = "",
+    net: Namespace | None = None,
     acknowledge: bool = False,
 ) -> AsyncIterator[Stage]:
     """Set a stage up, and clear it. The agent is not started.
 
     `broker` is added to mosquitto's configuration; `url` is where the agent finds it, a proxy's perhaps; `pace` are
-    times of the uplink other than the product's; `inside` a network namespace for the agent; `acknowledge`: the IOC
+    times of the uplink other than the product's; `net` a network of its own for the agent; `acknowledge`: the IOC
     sends dn/ack (for confirm = "ioc").
     """
     folder.mkdir(parents=True, exist_ok=True)
-    field = Field(devices)
-    mosquitto = Mosquitto(folder / "broker", broker)
+    field = Field(devices, net.field if net else "127.0.0.1")
+    mosquitto = Mosquitto(folder / "broker", broker, net.uplink if net else "127.0.0.1")
     ledger = Ledger()
-    ioc = Ioc(mosquitto.port, ledger, acknowledge=acknowledge)
+    ioc = Ioc(mosquitto.host, mosquitto.port, ledger, acknowledge=acknowledge)
     await field.start()
     document = {
         "gateway": {"id": GATEWAY, "site": "quarter"},
         "clock": {"trust": "system"},
-        "uplink": {"brokers": [url or f"mqtt://127.0.0.1:{mosquitto.port}"], **(uplink or {})},
+        "uplink": {"brokers": [url or mosquitto.url], "insecure": bool(net), **(uplink or {})},
         "store": {"path": str(folder / "store"), "linger": "0.5s", "commit_every": "0.5s", **(store or {})},
         "bus": [field.site(every)],
     }
-    agent = Agent(write_site(folder / "gateway.json", document), folder / "agent.log", pace, inside)
+    agent = Agent(write_site(folder / "gateway.json", document), folder / "agent.log", pace, net.name if net else "")
     try:
         await mosquitto.start()
         await ioc.start()
@@ -175,6 +177,19 @@ async def stage(
         await ioc.stop()
         await mosquitto.close()
         await field.stop()
+
+
+@contextlib.asynccontextmanager
+async def behind_a_proxy(folder: Path, **options: Any) -> AsyncIterator[tuple[Stage, Proxy]]:
+    """A stage whose agent reaches the broker through a proxy."""
+    proxy = Proxy(0)
+    await proxy.start()
+    try:
+        async with stage(folder, url=proxy.url, **options) as s:
+            proxy.target = s.broker.port
+            yield s, proxy
+    finally:
+        await proxy.stop()
 
 
 def _seconds(text: str) -> float:
