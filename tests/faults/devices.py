@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-REGISTERS = 4
-"""Holding registers 0..3: the answer's count (u32) and its time, ms of the monotonic clock (low 32 bits)."""
+POINTS = {"count": 0, "ms": 2, "mark": 4}
+"""Holding registers, u32 each: the answer's count, its time in ms of the monotonic clock, and what `mark` says."""
+REGISTERS = 6
 
 
 def now() -> float:
     """Ms of the monotonic clock, which is the same in every process of this machine."""
     return time.monotonic_ns() / 1e6
+
+
+def mark(unit: int, count: int) -> int:
+    """A number that fits to one answer only, and that nothing can compress."""
+    return zlib.crc32(b"%d/%d" % (unit, count))
 
 
 @dataclass(slots=True)
@@ -60,7 +67,7 @@ class Field:
 
     def site(self, every: str) -> dict[str, Any]:
         """The bus of these devices, as it stands in a site file."""
-        points = [{"name": name, "table": "holding", "at": at, "type": "u32"} for name, at in (("count", 0), ("ms", 2))]
+        points = [{"name": name, "table": "holding", "at": at, "type": "u32"} for name, at in POINTS.items()]
         devices = [
             {"name": f"device-{unit}", "driver": "modbus", "address": unit, "every": every, "point": points}
             for unit in self.answers
@@ -80,7 +87,8 @@ class Field:
                     continue
                 if unit in self.answers and (function, *rest) == (3, 0, REGISTERS):
                     last = self._answer(unit)
-                    said = struct.pack("!BBII", 3, 2 * REGISTERS, last.count, int(last.ms) & 0xFFFFFFFF)
+                    numbers = (last.count, int(last.ms) & 0xFFFFFFFF, mark(unit, last.count))
+                    said = struct.pack("!BBIII", 3, 2 * REGISTERS, *numbers)
                 else:
                     said = bytes([function | 0x80, 2])
                 writer.write(struct.pack("!HHHB", transaction, 0, 1 + len(said), unit) + said)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from devices import Answer, now
+from devices import POINTS, Answer, mark, now
 from oracle import body, oracle
 
 STREAMS = {"telemetry": "t", "event": "e", "cmd": "c"}
@@ -31,6 +31,7 @@ class Told(NamedTuple):
     device: str
     count: int
     ms: int
+    mark: int
     ts: int
     clk: str
     live: bool
@@ -108,10 +109,10 @@ class Ledger:
     def _take_readings(self, key: Key, message: dict[str, Any], rows: Rows, first: bool) -> None:
         self.monotonic[key] = message["m0"]
         for (device, ts), values in rows.items():
-            count, ms = values.get("count", 0), values.get("ms", -1)
-            self.arrived[int(device.rpartition("-")[2])][count] += 1
+            count, ms, told_mark = (values.get(name, -1) for name in POINTS)
+            self.arrived[unit_of(device)][count] += 1
             if first:
-                self.told.append(Told(device, count, ms, ts, message["clk"], not message.get("hist")))
+                self.told.append(Told(device, count, ms, told_mark, ts, message["clk"], not message.get("hist")))
 
     # ---- judging
 
@@ -157,9 +158,10 @@ class Ledger:
         """
         found = []
         for told in self.told:
-            given = answers[int(told.device.rpartition("-")[2])]
+            unit = unit_of(told.device)
+            given = answers[unit]
             answer = given[told.count - 1] if 0 < told.count <= len(given) else None
-            if answer is None or int(answer.ms) & 0xFFFFFFFF != told.ms:
+            if answer is None or (int(answer.ms) & 0xFFFFFFFF, mark(unit, told.count)) != (told.ms, told.mark):
                 found.append(f"no such answer: {told}")
                 continue
             stamped = told.ts - self.anchor
@@ -175,6 +177,11 @@ class Ledger:
     def duplicated(self) -> int:
         """How many messages came under a key that had come before."""
         return self.keys.total() - len(self.keys)
+
+
+def unit_of(device: str) -> int:
+    """device-7 -> 7."""
+    return int(device.rpartition("-")[2])
 
 
 def readings(message: dict[str, Any]) -> Rows:

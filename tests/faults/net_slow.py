@@ -94,15 +94,17 @@ async def slow_link(round_: Round) -> Outcome:
         await s.start()
         await s.recovered()
         for _ in range(round_.times):
-            before, connections = s.agent.memory(), len(proxy.accepted)
+            before, connections, carried = s.agent.memory(), len(proxy.accepted), proxy.carried
             proxy.rate = SLOW
             await s.polled(300)
             grown = s.agent.memory() / before
-            broken = len(proxy.accepted) - connections
+            broken, waiting = len(proxy.accepted) - connections, len(s.ledger.missing(s.owed()))
+            carried = proxy.carried - carried
+            assert waiting > 0, "the link was not slow enough"
             proxy.rate = None
             slowest = max(slowest, await s.recovered())
         await s.stop()
-        note = f"memory x {grown:.2f}, the connection broke {broken} times"
+        note = f"{carried} bytes in 30 s, {waiting} readings waited; memory x {grown:.2f}; {broken} connections broke"
         outcome = await s.outcome(round_.times, recovered=slowest, note=note)
     assert grown <= MOST_GROWN, note
     return outcome

@@ -68,6 +68,10 @@ class Child:
         self._process = None
         return code
 
+    def signal(self, number: int) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
     async def close(self) -> None:
         if self._process:
             await self.end(signal.SIGKILL)
@@ -90,9 +94,13 @@ class Mosquitto(Child):
         super().__init__(folder / "mosquitto.log")
         self.host, self.port = host, free_port()
         self.config = folder / "mosquitto.conf"
+        self.configure(extra)
+
+    def configure(self, extra: str) -> None:
+        """What holds from the next start on."""
         self.config.write_text(
-            f"user {getpass.getuser()}\npersistence true\npersistence_location {folder}/\nmax_queued_messages 0\n"
-            f"listener {self.port} {host}\n{extra}"
+            f"user {getpass.getuser()}\npersistence true\npersistence_location {self.config.parent}/\n"
+            f"max_queued_messages 0\nlistener {self.port} {self.host}\n{extra}"
         )
 
     async def start(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
-from devices import Answer, now
+from devices import Answer, mark, now
 from ledger import Ledger
 from stage import stage
 
@@ -40,8 +40,9 @@ def batch(seq, *rows, hist=False, **more):
     times = [ts for ts, *_ in rows]
     steps = [later - earlier for earlier, later in pairwise([at, *times])]
     columns = [[None, [count for _, count, _ in rows]], [None, [ms for *_, ms in rows]]]
+    columns.append([None, [mark(1, count) for _, count, _ in rows]])
     body = {"v": 1, "gw": "gw-1", "epoch": "1-00", "seq": seq, "t0": at, "m0": at, "clk": "synced"} | more
-    body |= {"d": [["device-1", "c", ["count", "ms"], steps, columns, []]]} | ({"hist": True} if hist else {})
+    body |= {"d": [["device-1", "c", ["count", "ms", "mark"], steps, columns, []]]} | ({"hist": True} if hist else {})
     return json.dumps(body).encode()
 
 
