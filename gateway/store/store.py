@@ -76,7 +76,7 @@ class Store:
                     f"read-only or failing, or the files belong to another user. Free space, or correct the owner."
                 ) from error
         number = max([lock.starts, *(opened.found.runs if opened else ())]) + 1
-        run = Run(number, secrets.token_hex(8))
+        run = Run(number, f"{number}-{secrets.token_hex(8)}")
         self._book.runs.start(run)
         self.epoch = run.epoch
         lock.started(number)
