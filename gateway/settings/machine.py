@@ -12,7 +12,6 @@ from gateway.model import SerialPort, Site
 from gateway.settings.document import Document
 from gateway.settings.lines import Place
 
-
 RESERVE = 64 * 2**20
 """Bytes of the disk that are left to the rest of the machine."""
 
@@ -100,16 +99,14 @@ def _nearest(path: Path) -> Path:
 
 
 def _roomy(path: Path, wanted: int) -> Iterator[tuple[str, str]]:
-    """A store that meets the end of the disk before its own cannot keep its promise: it holds less, and others suffer."""
+    """A store that meets the end of the disk before its own holds less than was promised, and others suffer."""
     disk = os.statvfs(_nearest(path))
     taken = sum(file.stat().st_size for file in path.glob("gateway.db*"))
     room = disk.f_bavail * disk.f_frsize + taken - RESERVE
     if room < wanted:
-        yield (
-            f"max_size is {wanted // 10**6} MB, and the disk of {path} has room for {max(0, room) // 10**6} MB "
-            f"beside the {RESERVE // 2**20} MiB that the system needs",
-            "lower max_size, free space, or name a directory on a larger disk",
-        )
+        text = f"max_size is {wanted // 10**6} MB, and the disk of {path} has room for {max(0, room) // 10**6} MB"
+        beside = f" beside the {RESERVE // 2**20} MiB that the system needs"
+        yield text + beside, "lower max_size, free space, or name a directory on a larger disk"
 
 
 def _writable(there: Path) -> Iterator[tuple[str, str]]:
