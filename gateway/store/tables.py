@@ -9,13 +9,15 @@ from typing import NamedTuple
 import msgpack
 
 from gateway.store.job import Found, Opened
-from gateway.store.rows import STREAMS, Run, lane, parts, run_span
+from gateway.store.rows import Run, lane, parts, run_span
 from gateway.store.spans import Span, Spans
 
 _ISLAND = """
 SELECT count(*), min(id), max(id), sum(kept<>0), sum(CASE typeof(n) WHEN 'integer' THEN n END),
 sum(CASE kept WHEN 1 THEN length(data) END) FROM batch WHERE id BETWEEN ? AND ?
 """
+_ROWS = "SELECT id,kept<>0,n,CASE kept WHEN 1 THEN length(data) END FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
+_FEW = 2048  # rows that are looked at one by one
 # A damaged number of readings is found when its row is read.
 
 
@@ -36,14 +38,13 @@ class Island(NamedTuple):
 
 def islands(db: sqlite3.Connection) -> Iterator[Island]:
     """Every row of the table, as few islands; neighbours may be cut apart."""
-    for stream in STREAMS:
-        at, end = lane(stream)
-        while (
-            first := db.execute("SELECT min(id) FROM batch WHERE id BETWEEN ? AND ?", (at, end)).fetchone()[0]
-        ) is not None:
-            last = run_span(stream, parts(first)[1])[1]
-            yield from _islands(db, first, last)
-            at = last + 1
+    next_one = "SELECT id FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1"
+    at, end = 1, lane("t")[1]
+    while found := db.execute(next_one, (at, end)).fetchone():
+        stream, run, _ = parts(found[0])
+        last = run_span(stream, run)[1]
+        yield from _islands(db, found[0], last)
+        at = last + 1
 
 
 def _islands(db: sqlite3.Connection, first: int, last: int) -> Iterator[Island]:
@@ -51,10 +52,25 @@ def _islands(db: sqlite3.Connection, first: int, last: int) -> Iterator[Island]:
     count, low, high, kept, total, size = db.execute(_ISLAND, (first, last)).fetchone()
     if count and high - low + 1 == count and kept in (0, count):
         yield Island(low, high, bool(kept), total or 0, size or 0)
-    elif count:
+    elif count > _FEW:
         middle = (low + high) // 2
         yield from _islands(db, low, middle)
         yield from _islands(db, middle + 1, high)
+    elif count:
+        yield from _walked(db, low, high)
+
+
+def _walked(db: sqlite3.Connection, low: int, high: int) -> Iterator[Island]:
+    first = last = kept = readings = size = 0
+    for identity, flag, count, length in db.execute(_ROWS, (low, high)):
+        if identity != last + 1 or bool(flag) != kept:
+            if last:
+                yield Island(first, last, bool(kept), readings, size)
+            first, kept, readings, size = identity, bool(flag), 0, 0
+        last = identity
+        readings += count if type(count) is int else 0
+        size += length or 0
+    yield Island(first, last, bool(kept), readings, size)
 
 
 def small(db: sqlite3.Connection) -> Opened:
