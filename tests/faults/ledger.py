@@ -35,6 +35,9 @@ class Told(NamedTuple):
     ts: int
     clk: str
     live: bool
+    boot: str
+    mono: int
+    """Monotonic ms of that boot."""
 
 
 class Verdict(NamedTuple):
@@ -112,7 +115,9 @@ class Ledger:
             count, ms, told_mark = (values.get(name, -1) for name in POINTS)
             self.arrived[unit_of(device)][count] += 1
             if first:
-                self.told.append(Told(device, count, ms, told_mark, ts, message["clk"], not message.get("hist")))
+                mono = ts - message["t0"] + message["m0"]
+                how = (message["clk"], not message.get("hist"), message["boot"], mono)
+                self.told.append(Told(device, count, ms, told_mark, ts, *how))
 
     # ---- judging
 

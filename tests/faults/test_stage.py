@@ -41,7 +41,7 @@ def batch(seq, *rows, hist=False, **more):
     steps = [later - earlier for earlier, later in pairwise([at, *times])]
     columns = [[None, [count for _, count, _ in rows]], [None, [ms for *_, ms in rows]]]
     columns.append([None, [mark(1, count) for _, count, _ in rows]])
-    body = {"v": 1, "gw": "gw-1", "epoch": "1-00", "seq": seq, "t0": at, "m0": at, "clk": "synced"} | more
+    body = {"v": 1, "gw": "gw-1", "epoch": "1-00", "seq": seq, "t0": at, "m0": at, "clk": "synced", "boot": "b"} | more
     body |= {"d": [["device-1", "c", ["count", "ms", "mark"], steps, columns, []]]} | ({"hist": True} if hist else {})
     return json.dumps(body).encode()
 
