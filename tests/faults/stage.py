@@ -89,10 +89,16 @@ class Stage:
 
     async def recovered(self, seconds: float = 60.0) -> float:
         """Wait until all that is owed now has arrived, and a live reading of each device of after; the time it took."""
-        began, owed, moment = time.monotonic(), list(self.owed()), now()
+        began, owed = time.monotonic(), list(self.owed())
+        lively = asyncio.ensure_future(self.lively(seconds))
         await self.until(lambda: not self.ledger.missing(owed), "what was answered before", seconds)
-        await self.until(lambda: len(self._live_since(moment)) == self.field.devices, "live readings", seconds)
+        await lively
         return time.monotonic() - began
+
+    async def lively(self, seconds: float = 60.0) -> float:
+        """Wait until a live reading of each device has arrived that is younger than this call; the time it took."""
+        moment = now()
+        return await self.until(lambda: len(self._live_since(moment)) == self.field.devices, "live readings", seconds)
 
     async def settled(self, seconds: float = 60.0) -> None:
         """Wait until nothing is owed any more; give up silently: the verdict will say it."""
@@ -126,9 +132,11 @@ class Stage:
         wrong = self.ledger.mistaken(self.field.answers) + self.ledger.disorder
         return Verdict(lost, self.ledger.duplicated(), wrong)
 
-    async def outcome(self, injected: int, *, recovered: float | None = None, note: str = "") -> Outcome:
+    async def outcome(
+        self, injected: int, *, recovered: float | None = None, note: str = "", patience: float = 60.0
+    ) -> Outcome:
         """Wait for the rest, then judge."""
-        await self.settled()
+        await self.settled(patience)
         verdict = self.verdict()
         said = "; ".join(filter(None, [note, *verdict.lost[:SHOWN], *verdict.wrong[:SHOWN]]))
         return Outcome(injected, len(verdict.lost), verdict.duplicated, len(verdict.wrong), recovered, said)
