@@ -29,11 +29,12 @@ def none() -> float:
 
 @dataclass
 class Proxy:
-    """Forwards `port` on `host` to a broker at `target`."""
+    """Forwards `port` on `host` to a broker's port `target` on `toward`."""
 
     target: int
     port: int = 0
     host: str = "127.0.0.1"
+    toward: str = "127.0.0.1"
     delay: Callable[[], float] = none
     """Seconds that the next bytes are on their way; they never overtake others."""
     rate: float | None = None
@@ -110,7 +111,7 @@ class Proxy:
         broker: asyncio.StreamWriter | None = None
         with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
-                answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
+                answers, broker = await asyncio.open_connection(self.toward, self.target)
                 self._writers.add(broker)
                 up = _Lane(self, reader, broker, self._up)
                 down = _Lane(self, answers, writer, _Packets(self).down)
