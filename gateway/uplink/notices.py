@@ -15,6 +15,7 @@ MOST_EVENTS = 256
 _TOLD = 200  # ranges of one event
 _MOST = 5000  # ranges that wait
 
+DEAD_LETTER = "dead-letter"
 DEAD_LETTER_EVERY, NOT_STORED_EVERY = 60.0, 1.0
 
 
@@ -121,7 +122,7 @@ class Notices:
 
 def _dead_letter(dropped: list[dict[str, Any]], reason: str) -> dict[str, Any]:
     return event(
-        "dead-letter",
+        DEAD_LETTER,
         f"The broker will not take these messages: {reason}. They stay on the gateway's disk as dead letters.",
         severity="error",
         cause="The broker's access list or a rule of the broker refuses them.",
