@@ -118,11 +118,11 @@ async def test_messages_of_others_are_ignored() -> None:
     assert receiver.malformed == 0
 
 
-async def test_dropped_ranges_are_excused() -> None:
+async def test_dropped_ranges_are_booked() -> None:
     dropped = [{"epoch": "1-x", "stream": "t", "ranges": [[1, 5], [9, 7], "x"]}, 7, {"epoch": 1}]
     receiver = Receiver(Wire(event(1, data={"dropped": dropped}), event(2, data={"dropped": 3}), event(3, data=None)))
     assert len(await all_of(receiver)) == 3
-    assert list(receiver.ledger.accounts["gw-1", "1-x", "t"].excused) == [(1, 5)]
+    assert list(receiver.ledger.accounts["gw-1", "1-x", "t"].dropped) == [(1, 5)]
 
 
 async def test_keeps_the_latest_of_what_gateways_say() -> None:
