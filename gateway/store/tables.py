@@ -35,7 +35,7 @@ def islands(db: sqlite3.Connection) -> Iterator[tuple[int, int, int, int, int]]:
 
 def small(db: sqlite3.Connection) -> Opened:
     """Read the small tables."""
-    runs = {n: Run(n, token, ended, (e, c, t)) for n, token, ended, e, c, t in db.execute("SELECT * FROM run")}
+    runs = {n: Run(n, epoch, ended, (e, c, t)) for n, epoch, ended, e, c, t in db.execute("SELECT * FROM run")}
     state = dict(db.execute("SELECT key,value FROM state WHERE key IN ('.lost','.anchors','.salvage')"))
     lost = {name: Spans(spans) for name, spans in msgpack.unpackb(state.get(".lost", b"\x80")).items()}
     anchors = msgpack.unpackb(state.get(".anchors", b"\x80"))
