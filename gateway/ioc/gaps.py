@@ -35,7 +35,7 @@ class Tally(NamedTuple):
     """The gateway gave them up, and said so."""
     lost: Ranges
     """Asked for, and the gateway has them no more."""
-    coming: Ranges
+    on_its_way: Ranges
     """On their way: young, or the gateway is offline or still sends its backlog, or they have just been asked for."""
     unexplained: Ranges
     """Old, and nobody has said what became of them, or not asked for."""
@@ -47,7 +47,7 @@ class Tally(NamedTuple):
     @property
     def complete(self) -> bool:
         """Everything that the gateway has stored is here."""
-        return not (self.dropped or self.lost or self.coming or self.unexplained or self.unknown_above is not None)
+        return not (self.dropped or self.lost or self.on_its_way or self.unexplained or self.unknown_above is not None)
 
 
 def count(ranges: Ranges) -> int:
@@ -163,16 +163,16 @@ class Gaps:
     def _tally(self, key: Key, account: Account) -> Tally:
         missing = account.missing()
         unexplained = self._unexplained(key, account)
-        coming = Numbers(missing)
+        on_its_way = Numbers(missing)
         for span in unexplained:
-            coming.remove(*span)
+            on_its_way.remove(*span)
         return Tally(
             *key,
             account.highest,
             tuple(account.seen),
             tuple(account.dropped),
             tuple(account.lost),
-            tuple(coming),
+            tuple(on_its_way),
             unexplained,
             tuple(account.before),
             account.unknown_above,

@@ -64,11 +64,11 @@ class Watch:
 def test_a_gap_is_on_its_way_until_it_is_old_and_then_asked_for() -> None:
     watch = Watch(1, 5)
     watch.wait(25)
-    assert (watch.tally.coming, watch.ranges) == (((2, 4),), [])
+    assert (watch.tally.on_its_way, watch.ranges) == (((2, 4),), [])
     watch.arrive(8)
     watch.wait(5)
     assert watch.ranges == [((2, 4),)]
-    assert watch.tally.coming == ((2, 4), (6, 7))
+    assert watch.tally.on_its_way == ((2, 4), (6, 7))
     watch.wait(30)
     assert watch.ranges == [((6, 7),)]
     assert not watch.tally.complete
@@ -91,14 +91,14 @@ def test_without_an_answer_it_is_asked_a_few_times_in_growing_distance() -> None
     watch.wait(3600)
     assert [now - 100.0 for now, _ in watch.asked] == [30.0, 90.0, 210.0, 450.0]
     assert watch.tally.unexplained == ((2, 2),)
-    assert watch.tally.coming == ()
+    assert watch.tally.on_its_way == ()
     watch.arrive(2)
     assert watch.tally.complete
 
 
 def test_one_who_does_not_ask_calls_it_unexplained_when_it_is_old() -> None:
     watch = Watch(1, 3, asks=False)
-    assert watch.tally.coming == ((2, 2),)
+    assert watch.tally.on_its_way == ((2, 2),)
     watch.wait(40)
     assert (watch.tally.unexplained, watch.asked) == (((2, 2),), [])
 
@@ -126,7 +126,7 @@ def test_nobody_asks_while_the_gateway_is_offline_or_the_backlog_flows() -> None
     watch = Watch(1, 50)
     watch.ledger.status(GW, ONLINE | {"online": False})
     watch.wait(600)
-    assert watch.tally.coming == ((2, 49),)
+    assert watch.tally.on_its_way == ((2, 49),)
     watch.ledger.status(GW, {"online": True, "conn": [EPOCH, 2]})
     for seq in range(2, 40):
         watch.arrive(seq, hist=True)
@@ -142,7 +142,7 @@ def test_nobody_asks_for_what_the_gateway_says_it_will_send() -> None:
     watch.ledger.announce(GW, [entry])
     watch.wait(1000)
     assert set(watch.ranges) == {((2, 2), (7, 8))}
-    assert (watch.tally.coming, watch.tally.unexplained) == (((3, 6),), ((2, 2), (7, 8)))
+    assert (watch.tally.on_its_way, watch.tally.unexplained) == (((3, 6),), ((2, 2), (7, 8)))
     watch.ledger.announce(GW, [], "2-y")
     watch.wait(5)
     assert watch.ranges == [((3, 6),)]
@@ -270,7 +270,7 @@ def test_the_classes_are_a_partition_whatever_happens(steps: list[Any], asks: bo
 def check(gaps: Gaps, models: dict[str, Model]) -> None:
     for tally in gaps.tallies():
         model = models[tally.epoch]
-        classes = [tally.arrived, tally.dropped, tally.lost, tally.coming, tally.unexplained, tally.before]
+        classes = [tally.arrived, tally.dropped, tally.lost, tally.on_its_way, tally.unexplained, tally.before]
         assert sorted(chain.from_iterable(map(spread, classes))) == list(range(1, model.highest + 1))
         assert set(spread(tally.arrived)) == model.arrived
         assert set(spread(tally.dropped)) == model.dropped - model.arrived
@@ -303,7 +303,7 @@ def test_a_gateway_that_answers_leaves_nothing_unexplained(fates: list[str], kep
             missing = [[seq, seq] for seq in sorted(asked - kept)]
             watch.ledger.lose(GW, [{"epoch": EPOCH, "stream": "t", "ranges": missing}])
     tally = watch.tally
-    assert (tally.coming, tally.unexplained) == ((), ())
+    assert (tally.on_its_way, tally.unexplained) == ((), ())
     assert set(spread(tally.lost)) == vanished - kept
     assert set(spread(tally.dropped)) == {seq for seq, fate in enumerate(fates, 1) if fate == "dropped"}
     assert set(spread(tally.arrived)) == set(everything) - set(spread(tally.lost)) - set(spread(tally.dropped))
