@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from gateway.ioc.decode import Message
 from gateway.ioc.numbers import Numbers
@@ -108,6 +108,16 @@ class Account:
                 self.before.remove(c, d)
                 self.lost.add(c, d)
                 self.known.add(c, d)
+
+    def save(self) -> list[Any]:
+        """All of it but `known`, which follows, and `pending`, which the gateway says again."""
+        sets = self.seen, self.dropped, self.lost, self.before, self.unsynced
+        return [self.boot, self.ended, self.announced, self.introduced, *map(list, sets)]
+
+    def load(self, boot: str, ended: str, announced: int, introduced: bool, *sets: Ranges) -> None:
+        self.boot, self.ended, self.announced, self.introduced = boot, ended, announced, introduced
+        self.seen, self.dropped, self.lost, self.before, self.unsynced = map(Numbers, sets)
+        self.known = Numbers(span for part in sets[:4] for span in part)
 
     def ignore(self, ranges: Ranges) -> None:
         """These came before the ledger's time."""
@@ -241,6 +251,25 @@ class Ledger:
                 parted.clk = _CORRECTED
                 found.setdefault((gw, epoch, stream), Numbers()).add(seq)
         return tuple(Batches(*key, tuple(numbers)) for key, numbers in found.items())
+
+    # ---- kept
+
+    def save(self) -> dict[str, Any]:
+        """The books as JSON can hold them, to be kept beside the readings: whoever forgets them asks for everything."""
+        return {"v": 1, "accounts": [[*key, *account.save()] for key, account in self.accounts.items()]}
+
+    @classmethod
+    def load(cls, saved: Mapping[str, Any]) -> Self:
+        """The books again, as `save` gave them; ValueError when they are something else."""
+        if saved.get("v") != 1:
+            raise ValueError(f"the books are of version {saved.get('v')!r}, this ledger knows version 1")
+        ledger = cls()
+        try:
+            for gw, epoch, stream, *rest in saved["accounts"]:
+                ledger._account((gw, epoch, stream)).load(*rest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"these are not the books of a ledger: {error!r}") from error
+        return ledger
 
     # ---- what is missing
 

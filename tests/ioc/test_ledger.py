@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -252,3 +253,27 @@ def test_an_anchor_corrects_what_has_arrived_of_its_boot() -> None:
     assert ledger.record(message(1, epoch="2-y", boot="other", clk="corrected")) is Verdict.BETTER
     assert ledger.record(message(5, part=(2, 2), clk="corrected")) is Verdict.NEW
     assert ledger.missing() == {}
+
+
+def test_the_books_can_be_kept() -> None:
+    ledger = Ledger(from_now=True)
+    ledger.status("gw-1", said("1-x"))
+    for seq in (4, 6, 7):
+        ledger.record(message(seq, clk="unsynced"))
+    ledger.drop("gw-1", named((5, 5)))
+    ledger.lose("gw-1", named((9, 10)))
+    ledger.announce("gw-1", [{"epoch": "1-x", "ended": "unclean", "highest_on_disk": 12}])
+    again = Ledger.load(json.loads(json.dumps(ledger.save())))
+    assert again.save() == ledger.save()
+    assert again.missing() == ledger.missing() == {KEY: ((8, 8), (11, 12))}
+    assert again.record(message(6)) is Verdict.DUPLICATE
+    assert again.record(message(7, clk="corrected")) is Verdict.BETTER
+    assert again.record(message(8)) is Verdict.NEW
+
+
+@pytest.mark.parametrize(
+    "saved", [{}, {"v": 2}, {"v": 1, "accounts": [["gw-1"]]}, {"v": 1, "accounts": [[1, 2, 3, 4]]}, {"v": 1}]
+)
+def test_other_papers_are_not_taken_for_books(saved: Any) -> None:
+    with pytest.raises(ValueError, match="books"):
+        Ledger.load(saved)
