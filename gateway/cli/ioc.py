@@ -143,19 +143,25 @@ async def reopen(broker: str, access: Uplink, identifier: str) -> Session:
 
 async def show(receiver: Receiver, printer: Printer, count: int | None) -> None:
     """Print every reading that is new, and what is missing."""
-    foot_at = receiver.now()
-    async with contextlib.aclosing(receiver.arrivals()) as arrivals:
-        async for arrival in arrivals:
-            for reading, unit in readings(receiver, arrival):
-                printer.show(reading, unit)
-                printer.shown += 1
-                if printer.shown == count:
-                    printer.flush()
-                    return
-            if receiver.now() >= foot_at:
-                foot_at = receiver.now() + FOOT_EVERY
-                printer.foot(receiver.gaps.tallies())
-            printer.flush()
+    missing = asyncio.ensure_future(show_missing(receiver, printer))
+    try:
+        async with contextlib.aclosing(receiver.arrivals()) as arrivals:
+            async for arrival in arrivals:
+                for reading, unit in readings(receiver, arrival):
+                    printer.show(reading, unit)
+                    printer.shown += 1
+                    if printer.shown == count:
+                        printer.flush()
+                        return
+                printer.flush()
+    finally:
+        missing.cancel()
+
+
+async def show_missing(receiver: Receiver, printer: Printer) -> None:
+    while True:
+        await asyncio.sleep(FOOT_EVERY)
+        printer.foot(receiver.gaps.tallies())
 
 
 def readings(receiver: Receiver, arrival: Arrival) -> list[tuple[Reading, str | None]]:
