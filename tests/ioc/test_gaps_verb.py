@@ -83,3 +83,17 @@ async def test_nobody_there(broker: str) -> None:
     out, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
     assert out.decode().startswith("Nothing was heard in 0.5 s. Probably")
+
+
+async def test_a_broker_that_lets_nobody_ask(mosquitto: Any) -> None:
+    mosquitto.kill()
+    mosquitto.start(acl="topic read #\ntopic write city/v1/+/up/#\n")
+    session = await Session.open(mosquitto.url, Uplink((mosquitto.url,)), "gw-1", expiry=0)
+    batch = {"v": 1, "gw": "gw-1", "epoch": "1-x", "seq": 1, "boot": "b", "t0": 0, "m0": 0, "clk": "synced"}
+    batch["d"] = [["meter-1", "c0ffee00", ["p"], [0], [[0, [1]]], []]]  # nobody has published its birth
+    await session.publish("city/v1/gw-1/up/telemetry", json.dumps(batch).encode(), retain=True)
+    await session.close()
+    process = await gaps(mosquitto.url, "--seconds", "7", "--ask")
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert b"does not let this client write city/v1/+/dn/#" in errors

@@ -277,3 +277,10 @@ def test_the_books_can_be_kept() -> None:
 def test_other_papers_are_not_taken_for_books(saved: Any) -> None:
     with pytest.raises(ValueError, match="books"):
         Ledger.load(saved)
+
+
+def test_books_are_as_long_as_the_gaps_are_many() -> None:
+    ledger = Ledger()
+    for seq in range(1, 50_001):
+        ledger.record(message(seq))
+    assert ledger.save()["accounts"] == [[*KEY, "b", "", 0, False, [(1, 50_000)], [], [], [], []]]

@@ -231,6 +231,21 @@ async def test_asks_for_a_gap_and_hears_that_it_is_lost(ioc: Any) -> None:
     assert centre.receiver.gaps.tallies()[-1].lost == ((6, 7),)
 
 
+def test_asks_by_itself_as_time_goes_by(virtually: Any) -> None:
+    async def one_hour() -> list[tuple[str, dict[str, Any]]]:
+        line = Line()
+        receiver = Receiver(line, ask=True)
+        async with contextlib.aclosing(receiver.arrivals()) as arrivals:
+            for message in (BIRTH, batch(1), batch(3), said("epochs", epochs="?")):
+                line.coming.put_nowait(message)
+                await anext(arrivals)
+            await asyncio.sleep(3600)
+        return line.published
+
+    asked = ("city/v1/gw-1/dn/resend", {"epoch": "1-x", "stream": "t", "ranges": [[2, 2]]})
+    assert virtually(one_hour()) == [asked] * 4
+
+
 async def test_only_the_answer_to_a_question_tells_what_is_lost(ioc: Any) -> None:
     centre = ioc()
     missing = [{"epoch": "1-x", "stream": "t", "ranges": [[1, 1]]}]
