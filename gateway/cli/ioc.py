@@ -161,7 +161,7 @@ async def show(receiver: Receiver, printer: Printer, count: int | None) -> None:
 async def show_missing(receiver: Receiver, printer: Printer) -> None:
     while True:
         await asyncio.sleep(FOOT_EVERY)
-        printer.foot(receiver.gaps.tallies())
+        printer.foot(receiver.gaps.tallies(incomplete=True))
 
 
 def readings(receiver: Receiver, arrival: Arrival) -> list[tuple[Reading, str | None]]:

@@ -46,7 +46,7 @@ async def gaps(args: argparse.Namespace) -> int:
     tallies = [tally for receiver in receivers for tally in receiver.gaps.tallies()]
     if args.json:
         for tally in tallies:
-            print(json.dumps(tally._asdict() | {"complete": tally.complete}, ensure_ascii=False))
+            print(json.dumps(tally._asdict(), ensure_ascii=False))
     else:
         show(tallies, args)
     if any(receiver.refused for receiver in receivers):

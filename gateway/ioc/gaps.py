@@ -43,11 +43,8 @@ class Tally(NamedTuple):
     """Sent before anybody listened here."""
     unknown_above: int | None
     """The epoch ended unclean: what came above this number nobody knows, at most the loss window."""
-
-    @property
-    def complete(self) -> bool:
-        """Everything that the gateway has stored is here."""
-        return not (self.dropped or self.lost or self.on_its_way or self.unexplained or self.unknown_above is not None)
+    complete: bool
+    """Everything that the gateway has stored is here."""
 
 
 def count(ranges: Ranges) -> int:
@@ -141,9 +138,11 @@ class Gaps:
                 questions += [Batches(*key, ranges)] if ranges else []
         return questions
 
-    def tallies(self) -> list[Tally]:
-        """What became of every number, as of the last look, by gateway, epoch and stream."""
-        return [self._tally(key, account) for key, account in sorted(self._ledger.accounts.items(), key=lambda i: i[0])]
+    def tallies(self, *, incomplete: bool = False) -> list[Tally]:
+        """What became of every number, as of the last look, by gateway, epoch and stream; of all, or the incomplete."""
+        accounts = self._ledger.accounts
+        wanted = [key for key, account in accounts.items() if not (incomplete and account.complete)]
+        return [self._tally(key, accounts[key]) for key in sorted(wanted)]
 
     def _look_at(self, gw: str, presence: Presence) -> None:
         before = self._calm.get(gw)
@@ -176,6 +175,7 @@ class Gaps:
             unexplained,
             tuple(account.before),
             account.unknown_above,
+            account.complete,
         )
 
     def _unexplained(self, key: Key, account: Account) -> Ranges:

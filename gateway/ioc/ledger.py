@@ -86,6 +86,11 @@ class Account:
         """After an unclean end nobody knows what came above this number: at most the loss window."""
         return self.highest if self.ended == _UNCLEAN else None
 
+    @property
+    def complete(self) -> bool:
+        """Everything that the gateway has stored is here."""
+        return self.whole and not (self.dropped or self.lost or self.ended == _UNCLEAN)
+
     def arrived(self, seq: int) -> None:
         """A whole batch is there, whatever was said about it before."""
         for numbers in (self.dropped, self.lost, self.before):

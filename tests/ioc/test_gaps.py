@@ -268,6 +268,7 @@ def test_the_classes_are_a_partition_whatever_happens(steps: list[Any], asks: bo
 
 
 def check(gaps: Gaps, models: dict[str, Model]) -> None:
+    assert gaps.tallies(incomplete=True) == [tally for tally in gaps.tallies() if not tally.complete]
     for tally in gaps.tallies():
         model = models[tally.epoch]
         classes = [tally.arrived, tally.dropped, tally.lost, tally.on_its_way, tally.unexplained, tally.before]
