@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -43,13 +44,13 @@ class Gathered:
     @property
     def waiting(self) -> int:
         """How many ranges wait, about."""
-        return sum(len(list(spans)) for spans in self._spans.values())
+        return sum(1 for spans in self._spans.values() for _ in spans)
 
     def take(self, now: float) -> list[dict[str, Any]]:
         """Return as many ranges as fit into one event: [{epoch, stream, ranges}]."""
         told, room = [], _TOLD
         for (epoch, stream), spans in list(self._spans.items()):
-            some = list(spans)[:room]
+            some = list(islice(iter(spans), room))
             for first, last in some:
                 spans.remove(first, last)
             if not spans:

@@ -23,8 +23,11 @@ def ranges(found: list[dict[str, Any]], key: str = "dropped") -> set[int]:
 
 @pytest.mark.parametrize(
     ("code", "meaning"),
-    [(0x80, "later"), (0x83, "later"), (0x97, "later"), (0xEE, "later"), (0x87, "closed")]
-    + [(0x90, "never"), (0x99, "never")],
+    [
+        *((code, "later") for code in (0x80, 0x83, 0x91, 0x97, 0xEE)),
+        *((code, "never") for code in (0x90, 0x99)),
+        (0x87, "closed"),
+    ],
 )
 def test_every_code_has_a_meaning(code: int, meaning: str) -> None:
     assert refusals.meaning(code) == meaning
