@@ -7,8 +7,10 @@ from typing import Any
 
 from gateway.model import event
 
-NOBODY_LISTENS, REFUSED = "nobody-listens", "refused"
+NOBODY_LISTENS, REFUSED, NOT_AUTHORISED = "nobody-listens", "refused", "not-authorised"
 _FIRST_DELAY, _LAST_DELAY = 1.0, 30.0
+
+Key = tuple[str, str, int]
 
 
 @dataclass(slots=True)
@@ -19,6 +21,10 @@ class Hold:
     delay: float
     until: float
     probing: bool = False
+    letter: Key | None = None
+    """The latest dead letter of a closed topic."""
+    knocked: bool = False
+    """Whether that one asks again, because nothing else of the stream is there to ask with."""
 
 
 @dataclass(slots=True)
@@ -29,15 +35,36 @@ class Holds:
     last_delay: float = _LAST_DELAY
     streams: dict[str, Hold] = field(default_factory=dict)
 
-    def admits(self, stream: str, now: float) -> bool:
-        """Whether a batch of the stream may be sent now: always, or as the probe."""
-        hold = self.streams.get(stream)
+    def held(self, now: float) -> dict[str, float]:
+        """The streams of which no batch may be sent now, and for how many seconds at least."""
+        held = {name: hold.until - now for name, hold in self.streams.items() if now < hold.until}
+        return held | {name: self.last_delay for name, hold in self.streams.items() if hold.probing}
+
+    def probe(self, stream: str) -> None:
+        """A batch is sent: when the stream was held, it is the only one until it is answered."""
+        if stream in self.streams:
+            self.streams[stream].probing = True
+
+    def is_closed(self, stream: str) -> bool:
+        """Whether the stream's topic was closed to this gateway."""
+        return stream in self.streams and self.streams[stream].code == NOT_AUTHORISED
+
+    def knocking(self, now: float) -> list[Key]:
+        """Dead letters that may ask whether their topic is open now. Each is given once per probe."""
+        due = [hold for hold in self.streams.values() if hold.letter and not (hold.knocked or hold.probing)]
+        found = [hold.letter for hold in due if hold.letter and now >= hold.until]
+        for hold in due:
+            hold.knocked = now >= hold.until
+        return found
+
+    def letter(self, key: Key) -> bool:
+        """A batch of a closed topic became a dead letter; returns whether that is new."""
+        hold = self.streams.get(key[1])
         if hold is None:
             return True
-        if hold.probing or now < hold.until:
-            return False
-        hold.probing = True
-        return True
+        again = hold.knocked and hold.letter == key
+        hold.letter, hold.knocked = key, False
+        return not again
 
     def worked(self, stream: str) -> list[dict[str, Any]]:
         """A batch arrived: the stream is free again. Returns events."""
@@ -47,7 +74,7 @@ class Holds:
         return [_told(stream, hold.code, "messages of this stream arrive again", raised=False)]
 
     def failed(self, stream: str, code: str, text: str, now: float) -> list[dict[str, Any]]:
-        """A batch was not taken; `code` is NOBODY_LISTENS or REFUSED. Returns events."""
+        """A batch was not taken; `code` is one of the three above. Returns events."""
         hold = self.streams.get(stream)
         if hold is None:
             self.streams[stream] = Hold(code, self.first_delay, now + self.first_delay)
@@ -62,14 +89,14 @@ class Holds:
         return [_told(stream, before, "the reason has changed", raised=False), _told(stream, code, text)]
 
     def skipped(self, stream: str) -> None:
-        """The probe could not be sent at all: the next batch may."""
+        """The probe told nothing about the stream: the next batch may."""
         if stream in self.streams:
-            self.streams[stream].probing = False
+            self.streams[stream].probing = self.streams[stream].knocked = False
 
     def forget_probes(self) -> None:
         """The connection is gone, and the probes with it."""
         for hold in self.streams.values():
-            hold.probing = False
+            hold.probing = hold.knocked = False
 
 
 def _told(stream: str, code: str, text: str, *, raised: bool = True) -> dict[str, Any]:
@@ -84,7 +111,11 @@ _WHY = {
         "Start the IOC's receiver. Nothing is lost: the store keeps everything until somebody listens.",
     ),
     REFUSED: (
-        "The broker's access list does not let this gateway write to the topic, or a quota is used up.",
-        "Let the broker's administrator allow this gateway's topics. Nothing is lost: the store keeps everything.",
+        "A quota at the broker is used up, or the broker has trouble of its own.",
+        "Look into the broker's log. Nothing is lost: the store keeps everything, and the agent tries again.",
+    ),
+    NOT_AUTHORISED: (
+        "The broker's access list does not let this gateway write to the topic.",
+        "Let the broker's administrator allow this gateway's topics. What was refused waits on the disk for that.",
     ),
 }
