@@ -96,10 +96,13 @@ class Ledger:
         return all((*key[:4], part) in self.keys for part in range(1, of + 1))
 
     def _note_order(self, key: Key, rows: Rows, *, live: bool) -> None:
-        """Backlog is in order within itself; live batches of a device never step back in time."""
+        """Backlog is in order within itself; live batches of a device never step back in time.
+
+        What an event has named, a dead letter, comes when it is let through.
+        """
         if not live:
             before = self._backlog.get(key[2], key)
-            if key < before:
+            if key < before and key[1:4] not in self.announced():
                 self.disorder.append(f"backlog {key[1:]} came after {before[1:]}")
             self._backlog[key[2]] = max(key, before)
             return
