@@ -282,7 +282,7 @@ class _Link(aiomqtt.Client):
                 self._client.username_pw_set(self._access.username, password(self._access.password_file))
             super()._client_connect()
         except (OSError, ValueError, UplinkError) as error:
-            self.failure = error
+            self.failure = self.failure if self._abandoned else error
             if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in trouble.OUT_OF_DATE:
                 self.shown = certificate_at(*self._line.address, self._target.host)
             raise aiomqtt.MqttError(str(error)) from error

@@ -116,15 +116,36 @@ async def test_many_unanswered_messages_all_fail_with_the_connection(fake_broker
 
 
 async def test_a_peer_that_is_silent_is_left(mosquitto: Any) -> None:
-    """Stopped, not ended: the kernel still acknowledges, only the pings stay unanswered."""
+    """Stopped, not ended: the kernel still acknowledges, only pings stay unanswered. paho alone takes twice as long."""
     broker = mosquitto()
-    session = await Session.open(broker.url, Uplink((broker.url,), keepalive=1.0), "a")
+    session = await Session.open(broker.url, Uplink((broker.url,), keepalive=2.0), "a")
+    loop = asyncio.get_running_loop()
     os.kill(broker._process.pid, signal.SIGSTOP)
+    stopped = loop.time()
     try:
-        await asyncio.wait_for(asyncio.shield(session.closed), 15)
+        assert "did not answer a ping" in await asyncio.wait_for(asyncio.shield(session.closed), 15)
+        assert loop.time() - stopped < 1.9 * 2.0
     finally:
         os.kill(broker._process.pid, signal.SIGCONT)
         await session.close()
+
+
+async def test_a_quiet_connection_lives(fake_broker: Any, until: Any) -> None:
+    session = await Session.open(fake_broker.url, Uplink((), keepalive=1.0), "a")
+    await until(lambda: fake_broker.pings >= 3, "three answered pings")
+    assert not session.closed.done()
+    await session.close()
+
+
+async def test_what_has_not_reached_the_broker_is_known(fake_broker: Any, until: Any) -> None:
+    fake_broker.puback_delay = 3600.0  # it reads no more after the first message
+    session = await Session.open(fake_broker.url, Uplink(()), "a")
+    futures = [session.publish("x", bytes(2**20)) for _ in range(8)]
+    await until(lambda: fake_broker.published, "the first message")
+    assert session.unsent > 2**20
+    fake_broker.cut()
+    await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 5)
+    await session.close()
 
 
 async def test_refused_subscriptions_are_named(mosquitto: Any, tmp_path: Path) -> None:
