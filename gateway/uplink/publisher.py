@@ -153,10 +153,9 @@ class Publisher:
 
     async def _prepare(self) -> None:
         """What must be known before the first message."""
-        known = await self._store.load_state(_STATE) or {}
-        if "names" in known:
+        known = await self._store.load_state(_STATE)
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # nothing yet, or flash that forgot
             self._way.names.restore(known["names"])
-        if "budget" in known:
             self._desk.budget.restore(known["budget"], self._clock.boot, self._clock.monotonic())
         self._remembered = self._way.names.good
         devices = [device for bus in self._site.buses for device in bus.devices]

@@ -137,6 +137,31 @@ async def test_a_quiet_connection_lives(fake_broker: Any, until: Any) -> None:
     await session.close()
 
 
+async def test_a_slow_line_is_not_taken_for_a_dead_one() -> None:
+    """One message takes four times as long as a dead broker is waited for."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x20\x03\x00\x00\x00")
+        taken = 0
+        while taken < 600_000:
+            taken += len(await reader.read(5_000))
+            await asyncio.sleep(0.05)  # the line's pace
+        writer.write(b"\x40\x02\x00\x01")
+        await reader.read()
+        writer.close()
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(serve, sock=listener, limit=5_000)
+    async with server:
+        url = f"mqtt://127.0.0.1:{listener.getsockname()[1]}"
+        session = await Session.open(url, Uplink((url,), keepalive=1.0), "a")
+        assert await asyncio.wait_for(session.publish("x", bytes(600_000)), 20) == SUCCESS
+        await session.close()
+
+
 async def test_what_has_not_reached_the_broker_is_known(fake_broker: Any, until: Any) -> None:
     fake_broker.puback_delay = 3600.0  # it reads no more after the first message
     session = await Session.open(fake_broker.url, Uplink(()), "a")
