@@ -13,7 +13,7 @@ import pytest
 from drivers.base import Sample
 from gateway.model import Readings
 from gateway.uplink.counters import Counters
-from gateway.uplink.pump import Pace
+from gateway.uplink.desk import Pace
 
 
 def balanced(counters: Counters) -> bool:
@@ -77,7 +77,7 @@ async def test_a_refusal_for_now_keeps_everything(fake_broker: Any, rig: Any, un
     await gateway.start()
     for i in range(30):
         await gateway.read(float(i))
-    await until(lambda: gateway.publisher.counters.refused >= 12, "half a window of refusals and some probes")
+    await until(lambda: gateway.publisher.counters.refused >= 4, "a refusal and some probes")
     assert gateway.store.stats()["acked"] == 0
     events = [message.body() for message in fake_broker.kinds("event")]
     assert [(event["code"], event["state"]) for event in events] == [("refused", "raised")]
@@ -272,12 +272,13 @@ async def test_backlog_leaves_room_for_live_readings(fake_broker: Any, rig: Any,
     for i in range(60):
         await gateway.read(float(i))
     await gateway.store.save_state("something", 1)  # the backlog is on disk
-    fake_broker.answer = lambda message: "withhold" if message.kind == "telemetry" else 0
+    answers = iter([0] * 10)
+    fake_broker.answer = lambda message: next(answers, "withhold") if message.kind == "telemetry" else 0
     await fake_broker.start()
-    await until(lambda: len(fake_broker.kinds("telemetry")) == 4, "half a window of backlog")
+    await until(lambda: len(fake_broker.kinds("telemetry")) == 14, "half a window of backlog that is not answered")
     await gateway.read(1000.0)
-    await until(lambda: len(fake_broker.kinds("telemetry")) == 5, "the live reading beside it")
-    assert [bool(message.body().get("hist")) for message in fake_broker.kinds("telemetry")] == [True] * 4 + [False]
+    await until(lambda: len(fake_broker.kinds("telemetry")) == 15, "the live reading beside it")
+    assert [bool(message.body().get("hist")) for message in fake_broker.kinds("telemetry")] == [True] * 14 + [False]
 
 
 async def test_unconfirmed_batches_are_bounded(fake_broker: Any, rig: Any, until: Any) -> None:
@@ -376,3 +377,19 @@ async def test_a_broker_that_hangs_up_on_reading_the_own_status_is_not_asked_for
     await gateway.read()
     await until(lambda: gateway.store.stats()["pending"] == 0, "the next reading")
     assert gateway.publisher.counters.connections == 4
+
+
+async def test_a_session_that_is_taken_over_again_and_again_is_left_alone(
+    fake_broker: Any, rig: Any, until: Any
+) -> None:
+    gateway = rig(fake_broker.url)
+    await gateway.start()
+    for n in range(3):
+        await until(lambda n=n: len(fake_broker.connects) == n + 1 and gateway.publisher.online, "the connection")
+        fake_broker.dismiss(0x8E)
+        await until(lambda n=n: gateway.publisher.counters.takeovers == n + 1, "the end")
+    await until(lambda: gateway.store._book.seqs["e"] == 1, "the event in the store")
+    assert len(fake_broker.connects) == 3
+    gateway.publisher._hurry.set()
+    await until(lambda: fake_broker.kinds("event"), "the event at the broker")
+    assert fake_broker.kinds("event")[0].body()["code"] == "session-takeover"
