@@ -62,10 +62,10 @@ class Ledger:
     events: list[dict[str, Any]] = field(default_factory=list)
     said: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     """Kind (status, clock, epochs, health) -> bodies."""
-    disorder: list[str] = field(default_factory=list)
     parts: dict[Key, int] = field(default_factory=dict)
     """Key without part -> how many parts there are."""
     _latest: dict[str, int] = field(default_factory=dict)
+    _steps_back: list[tuple[Key, str]] = field(default_factory=list)
     _backlog: dict[str, Key] = field(default_factory=dict)
 
     def take(self, topic: str, payload: bytes) -> Key | None:
@@ -96,20 +96,17 @@ class Ledger:
         return all((*key[:4], part) in self.keys for part in range(1, of + 1))
 
     def _note_order(self, key: Key, rows: Rows, *, live: bool) -> None:
-        """Backlog is in order within itself; live batches of a device never step back in time.
-
-        What an event has named, a dead letter, comes when it is let through.
-        """
+        """Backlog is in order within itself; live batches of a device never step back in time."""
         if not live:
             before = self._backlog.get(key[2], key)
-            if key < before and key[1:4] not in self.announced():
-                self.disorder.append(f"backlog {key[1:]} came after {before[1:]}")
+            if key < before:
+                self._steps_back.append((key, f"backlog {key[1:]} came after {before[1:]}"))
             self._backlog[key[2]] = max(key, before)
             return
         for device, ts in rows:
             before = self._latest.get(device, ts)
             if ts < before:
-                self.disorder.append(f"live: {device} at {ts} came after {before}, batch {key[1:]}")
+                self._steps_back.append((key, f"live: {device} at {ts} came after {before}, batch {key[1:]}"))
             self._latest[device] = max(ts, before)
 
     def _take_readings(self, key: Key, message: dict[str, Any], rows: Rows, first: bool) -> None:
@@ -136,6 +133,11 @@ class Ledger:
                 for first, last in entry["ranges"]:
                     found |= {(entry["epoch"], entry["stream"], seq) for seq in range(first, last + 1)}
         return found
+
+    def disorder(self) -> list[str]:
+        """What did not come in its order. What events have named, dead letters, comes when it is let through."""
+        announced = self.announced()
+        return [text for key, text in self._steps_back if key[1:4] not in announced]
 
     def gaps(self, kills: Iterable[float], window: float) -> list[str]:
         """Numbers below the highest of their stream that neither arrived nor were announced.

@@ -97,7 +97,7 @@ async def all_at_once(round_: Round) -> Outcome:
             )
         lost = missing(crowd, gateways)
         duplicated = sum(ledger.duplicated() for ledger in crowd.ledgers.values())
-        wrong = sum(len(ledger.disorder) for ledger in crowd.ledgers.values())
+        wrong = sum(len(ledger.disorder()) for ledger in crowd.ledgers.values())
         note = f"at most {worst} of {GATEWAYS} connected within {CROWD} s; {len(proxy.accepted)} connections"
     return Outcome(round_.times, lost, duplicated, wrong, slowest, note)
 

@@ -71,6 +71,10 @@ class Stage:
         await self.agent.kill()
         self.kills.append(now())
 
+    def uplink_troubles(self) -> int:
+        """How often the agent has said that something is wrong with its uplink."""
+        return self.agent.log().count("event=uplink")
+
     # ---- waiting
 
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 30.0) -> float:
@@ -129,7 +133,7 @@ class Stage:
         """What the ledger says now."""
         lost = [f"answer {a.count} of device-{a.unit} never arrived" for a in self.ledger.missing(self.owed())]
         lost += self.ledger.gaps(self.kills, self.window)
-        wrong = self.ledger.mistaken(self.field.answers) + self.ledger.disorder
+        wrong = self.ledger.mistaken(self.field.answers) + self.ledger.disorder()
         return Verdict(lost, self.ledger.duplicated(), wrong)
 
     async def outcome(

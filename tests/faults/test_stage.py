@@ -80,9 +80,9 @@ def test_the_ledger_sees_values_and_times_that_no_device_gave():
 
 
 def test_the_ledger_sees_live_readings_and_backlog_out_of_order():
-    assert heard(batch(2, (2000, 2, 2000)), batch(1, (1000, 1, 1000), hist=True)).disorder == []
-    assert len(heard(batch(2, (2000, 2, 2000)), batch(1, (1000, 1, 1000))).disorder) == 1
-    assert len(heard(batch(2, (2000, 2, 2000), hist=True), batch(1, (1000, 1, 1000), hist=True)).disorder) == 1
+    assert heard(batch(2, (2000, 2, 2000)), batch(1, (1000, 1, 1000), hist=True)).disorder() == []
+    assert len(heard(batch(2, (2000, 2, 2000)), batch(1, (1000, 1, 1000))).disorder()) == 1
+    assert len(heard(batch(2, (2000, 2, 2000), hist=True), batch(1, (1000, 1, 1000), hist=True)).disorder()) == 1
 
 
 def test_the_devices_clock_is_that_of_the_whole_machine():
