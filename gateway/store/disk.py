@@ -14,7 +14,7 @@ import msgpack
 
 from gateway.errors import GatewayError, StoreDamaged
 from gateway.model import Batch
-from gateway.store import opening, salvage
+from gateway.store import capacity, opening, salvage
 from gateway.store.job import Done, Found, Job, Known, Opened
 from gateway.store.opening import PAGE, DiskFailed, judge
 from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, origin_of, parts, row_id, to_batch, to_row
@@ -40,10 +40,7 @@ class Disk:
 
     def __init__(self, folder: Path, cap: int, keep: int) -> None:
         self.path = folder / NAME
-        job = min(2**20, cap // 8)
-        log = 2 * job + 2 * opening.CHECKPOINT * PAGE
-        self._pages = max(64, (cap - log) // PAGE)
-        self._job_bytes = min(job, self._pages * PAGE // 8)
+        self._pages, self._job_bytes = capacity.pages(cap), capacity.job_bytes(cap)
         self._keep = keep
         self._kept_bytes = 0
         self._db: sqlite3.Connection | None = None

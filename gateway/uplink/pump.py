@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgpack
-
 from gateway.clock import Clock
 from gateway.errors import UplinkError
 from gateway.model import Batch, Site, event
@@ -256,7 +254,7 @@ class Pump:
 
     def _load(self, batch: Batch) -> None:
         """Turn a batch into messages. One that no packet can carry stays in the store, and is reported once."""
-        topic = self._topic(batch)
+        topic = self._topics.of(batch)
         room = min(self._session.room(topic, self._labels), self._desk.largest)
         try:
             payloads = self._split(self._topics.gateway, batch, room)
@@ -271,11 +269,6 @@ class Pump:
         for payload in payloads:
             landed = partial(self._landed, flight)
             self._items.append(Item(topic, payload, retain=False, labels=self._labels, landed=landed))
-
-    def _topic(self, batch: Batch) -> str:
-        if batch.stream != "c":
-            return self._topics(STREAMS[batch.stream])
-        return self._topics(STREAMS["c"], str(msgpack.unpackb(batch.data).get("id", "")))
 
     def _send(self, item: Item) -> None:
         if not self._flying:
@@ -319,7 +312,7 @@ class Pump:
                 self._desk.counters.settled += self._store.settle(epoch, stream, ((seq, seq),))
             return
         self._unconfirmed.pop(batch.key, None)
-        topic = self._topic(batch)
+        topic = self._topics.of(batch)
         if code == UNHEARD:
             kind, text = NOBODY_LISTENS, f"The broker takes messages on {topic}, but nobody has subscribed to them."
         else:
