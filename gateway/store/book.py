@@ -1,7 +1,8 @@
 """Which batch is where: in memory, on disk, in flight, settled. Pure.
 
 Every batch has one place: `tail` (closed, not committed), `stored` (committed, not settled) or, once settled, `kept` or
-`freed` (committed, to be deleted). Beside that a batch is in flight, or waits in a queue, or was given up (`lost`).
+`freed` (committed, to be deleted). Beside that a batch is in flight, or waits in a queue, or is parked (not given until
+somebody asks for it), or was given up (`lost`). Only what was `given` can be settled.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Book:
         self.outlet = Outlet(self.tail)
         self.flight: dict[int, int] = {}
         self.stored, self.kept, self.freed = Spans(), Spans(), Spans()
+        self.given, self.parked = Spans(), Spans()
         self._unflagged, self._uncounted = Spans(), Spans()
         self.lost: dict[str, Spans] = {}
         self.lost_changed = False
@@ -59,6 +61,7 @@ class Book:
         if found is None:
             return None
         identity, batch = found
+        self.given.add(identity, identity)
         if batch is None:
             return self._taken(identity)
         self.flight[identity] = batch.count
@@ -96,8 +99,12 @@ class Book:
     # ---- settled, released, asked for again
 
     def settle(self, first: int, last: int) -> int:
-        """Free these rows; returns how many were known."""
+        """Free these rows, as far as this run has given them; returns how many were known."""
+        return sum(self._settle(*span) for span in self.given.remove(first, last))
+
+    def _settle(self, first: int, last: int) -> int:
         known = 0
+        self.parked.remove(first, last)
         for span in self.missing.overlap(first, last):
             self._later.add(*span)
             known += _size(span)
@@ -154,14 +161,34 @@ class Book:
             if self.flight.pop(identity, None) is not None and (identity in self.stored or identity in self.kept):
                 self.outlet.back(identity, identity)
 
-    def resend(self, first: int, last: int) -> int:
-        """Give these rows again; returns how many there are."""
-        held = [i for i in inside(self.tail, first, last) if not self.tail[i].stored and not self.tail[i].settled]
+    def resend(self, first: int, last: int) -> Spans:
+        """Give these rows again, parked ones too; returns which of them there are."""
+        self.unpark(first, last)
+        held = [i for i in inside(self.tail, first, last) if not self.tail[i].settled]
         self.release([*held, *inside(self.flight, first, last)])
         kept = self.kept.overlap(first, last)
         for span in kept:
             self.outlet.back(*span)
-        return len(held) + sum(map(_size, kept)) + sum(map(_size, self.stored.overlap(first, last)))
+        return Spans([*((i, i) for i in held), *kept, *self.stored.overlap(first, last)])
+
+    def park(self, identity: int) -> None:
+        """Give this row no more until it is asked for: it is of no use to whom it was given."""
+        closed = self.tail.get(identity)
+        if closed:
+            closed.taken = False
+        if closed or self.flight.pop(identity, None) is not None:
+            self.parked.add(identity, identity)
+
+    def unpark(self, first: int, last: int) -> int:
+        """Give the parked ones of these rows again, as historical; returns how many there are."""
+        spans = self.parked.remove(first, last)
+        for span in spans:
+            for identity in inside(self.tail, *span):
+                self.tail[identity].again = True
+                self.outlet.again(identity)
+            for waiting in self.stored.overlap(*span):
+                self.outlet.back(*waiting)
+        return sum(map(_size, spans))
 
     # ---- to disk
 
@@ -188,7 +215,7 @@ class Book:
         """The job is on disk: what has changed meanwhile is sorted out here."""
         for identity in [identity for identity, closed in self.tail.items() if closed.stored]:
             self._leave(identity)  # was live for a whole commit, and nobody took it
-            self.outlet.on_disk(identity, identity)
+            self._wait_on_disk(identity)
         for identity, batch, kept in job.rows:
             self._row_committed(identity, batch, kept)
         if done.freed:
@@ -232,6 +259,10 @@ class Book:
         if closed.taken:
             self.flight[identity] = batch.count
         else:
+            self._wait_on_disk(identity)
+
+    def _wait_on_disk(self, identity: int) -> None:
+        if identity not in self.parked:
             self.outlet.on_disk(identity, identity)
 
     def failed(self, job: Job) -> None:
@@ -256,10 +287,16 @@ class Book:
             self.stored_readings -= readings
             self.dropped.add(readings, 1)
             self.note_lost(code, identity, identity)
-        self.outlet.remove(identity, identity)
+        self._not_given(identity)
         self.flight.pop(identity, None)
         if identity in self.tail:
             self._leave(identity)
+
+    def _not_given(self, identity: int) -> None:
+        """The row is not there any more: nobody will get it, or settle it."""
+        self.outlet.remove(identity, identity)
+        self.given.remove(identity, identity)
+        self.parked.remove(identity, identity)
 
     def note_lost(self, code: str, first: int, last: int) -> None:
         self.lost.setdefault(code, Spans()).add(first, last)
@@ -275,6 +312,7 @@ class Book:
             if self.tail_bytes < limit:
                 return
             closed = self._forget(identity)
+            self._not_given(identity)
             if not closed.settled:
                 self.held_readings -= closed.batch.count
                 self.dropped.add(closed.batch.count, 1)
@@ -308,6 +346,8 @@ class Book:
             self.recovered.batches += _size((first, last)) - again
             self.stored.add(first, last)
             self.outlet.back(first, last)
+            for span in self.parked.overlap(first, last):
+                self.outlet.remove(*span)
             for identity in inside(self.flight, first, last):
                 self.outlet.remove(identity, identity)
         for span in found.kept:
@@ -324,6 +364,8 @@ class Book:
         """All that can be found has been found: the rest is lost."""
         for first, last in self.missing:
             self.note_lost("store-damaged", first, last)
+            self.given.remove(first, last)
+            self.parked.remove(first, last)
             for identity in inside(self.flight, first, last):
                 del self.flight[identity]
         # Readings without a batch belong to settled rows whose deletion was on disk although it seemed to fail.
@@ -334,7 +376,7 @@ class Book:
         self._known = Known()
         later, self._later = self._later, Spans()
         for span in later:
-            self.settle(*span)
+            self._settle(*span)
 
     def report_lost(self, code: str, most: int) -> Spans:
         """Some of what was given up, to be announced now."""
@@ -347,6 +389,10 @@ class Book:
         return spans
 
     # ---- to look at
+
+    def to_announce(self, first: int, last: int) -> list[Span]:
+        """Which of these rows were given up, and nobody has been told yet."""
+        return [span for spans in self.lost.values() for span in spans.overlap(first, last)]
 
     @property
     def waiting_deletes(self) -> int:

@@ -314,7 +314,8 @@ class Publisher:
                 pump.acknowledged(ack.epoch, ack.stream, ack.ranges)
             case "dn/resend":
                 wanted = down.told(message.payload)
-                counters.resends += await self._store.resend(wanted.epoch, wanted.stream, wanted.ranges)
+                found, _ = await self._store.resend(wanted.epoch, wanted.stream, wanted.ranges)
+                counters.resends += found
                 pump.wake()
             case "dn/rebirth":
                 self._rebirths.append(down.rebirth(message.payload))

@@ -73,6 +73,11 @@ class Desk:
         self.check(store)
         return found
 
+    async def hand_out(self, store: Store) -> None:
+        """Give all there is once, and take it back: only what was given can be settled."""
+        await self.drain(store, settle=False)
+        store.release()
+
     @staticmethod
     def values(batches: list[Batch]) -> list[Any]:
         """The values of telemetry batches, in order."""

@@ -140,7 +140,7 @@ async def test_settled_batches_that_were_kept_go_before_any_other(desk):
     await fill(desk, store, 200)
     assert store.stats()["dropped"] == 0
     assert store.stats()["pending_batches"] == 200
-    assert 0 < await store.resend(store.epoch, "t", ((1, 300),)) < 300
+    assert 0 < (await store.resend(store.epoch, "t", ((1, 300),)))[0] < 300
 
 
 async def test_a_lower_cap_is_obeyed_after_a_restart(desk):
