@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError, UplinkError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.uplink.mqtt import Session
 
 EXAMPLE = "gateway ioc tail --broker mqtt://127.0.0.1:1883 --json --count 10"
+READ_EXAMPLE = "gateway ioc read /media/usb/*.gwb --json"
 RETRY_EVERY = 2.0
 
 
@@ -38,6 +40,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     tail.add_argument("--key", default="", metavar="FILE", help="its key")
     tail.add_argument("--username", default="", metavar="NAME")
     tail.add_argument("--password-file", default="", metavar="FILE")
+    text = "print the readings of files that `gateway store export` has written"
+    read = verbs.add_parser("read", help=text, description=f"{text}.", epilog=f"example: {READ_EXAMPLE}")
+    read.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="files, the births in them explain the readings"
+    )
+    read.add_argument("--json", action="store_true", help="one JSON object per reading and line")
 
 
 def positive(text: str) -> int:
@@ -55,6 +63,10 @@ def seconds(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.ioc_verb == "read":
+        from gateway.cli.ioc_read import read
+
+        return read(args)
     return asyncio.run(tail(args))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack
 
-from gateway.ioc.decode import unpack_map
+from gateway.ioc.decode import Catalogue, Message, decode, unpack_map
 from gateway.uplink.payload.batch_file import END, HEAD, MAGIC, VERSION, Head, check
 from gateway.uplink.payload.decode import MAX_BYTES
 
@@ -45,6 +45,28 @@ def opened(chunks: Iterable[bytes]) -> tuple[Head, Iterator[Record]]:
     if first is None or first[0] != HEAD:
         raise ValueError(f"its beginning is damaged. {_COPY}")
     return _head(first[1]), records
+
+
+def messages(chunks: Iterable[bytes], catalogue: Catalogue) -> Iterator[Message]:
+    """Every durable message of a file; births go into the catalogue. ValueError at the end when that was not all."""
+    head, records = opened(chunks)
+    root = f"{head.prefix}/v1/{head.gw}/up/"
+    wrong = 0
+    for topic, payload in records:
+        try:
+            if topic.startswith(f"{root}birth/"):
+                catalogue.learn(payload)
+                continue
+            message = decode(payload)
+        except ValueError:
+            wrong += 1
+            continue
+        if (message.gw, message.epoch, message.stream) == (head.gw, head.epoch, head.stream):
+            yield message
+        else:
+            wrong += 1
+    if wrong:
+        raise ValueError(f"{wrong} of its messages do not follow the contract: no gateway wrote them.")
 
 
 def _head(content: bytes) -> Head:

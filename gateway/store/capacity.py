@@ -6,6 +6,9 @@ from gateway.model import Site, StoreSettings
 from gateway.store import opening
 from gateway.store.opening import PAGE
 
+ROW_HEAD = 96
+"""Bytes of a row beside its data."""
+_OVERFLOW = PAGE - 4
 _JOB = 2**20
 _FEWEST = 64
 _OF_COUNTER = 3  # a counter is three points: raw, total, generation
@@ -20,6 +23,11 @@ def pages(cap: int) -> int:
 def job_bytes(cap: int) -> int:
     """Bytes of data that one transaction may hold: it bounds the write-ahead log."""
     return min(_JOB, cap // 8, pages(cap) * PAGE // 8)
+
+
+def row_pages(size: int) -> int:
+    """Pages that a row with so many bytes of data takes at most."""
+    return 1 + -(-(size + ROW_HEAD) // _OVERFLOW)
 
 
 def stored_per_second(site: Site) -> float:

@@ -7,23 +7,25 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import GatewayError
-from gateway.model import Batch
+from gateway.model import StoreSettings
 from gateway.store import opening, salvage
 from gateway.store.disk import NAME
 from gateway.store.opening import PAGE, VERSION
-from gateway.store.rows import STREAMS, Row, Run, is_whole, origin_of, parts, run_span, to_batch
-from gateway.store.spans import Span
-from gateway.store.writer import corrected
+from gateway.store.rows import STREAMS, Row, Run, corrected, is_whole, lane, origin_of, parts, run_span, to_batch
+from gateway.store.tables import anchors
 
-ROWS = "WITH row(id,kept,n,t0,m0,clk,zipped,origin,crc,data) AS (SELECT * FROM batch) "
-"""Names of the columns: they changed between versions, their order did not."""
 KINDS = ("corrupt", "newer")
 """Why a file was moved aside."""
 _CHUNK = 64  # rows read at once: no snapshot is held for long, so the agent's log stays small
+
+
+def file_of(settings: StoreSettings) -> Path:
+    """Where a site's store is."""
+    return Path(settings.path) / NAME
 
 
 def waiting(folder: Path) -> int:
@@ -87,8 +89,8 @@ def _why(path: Path, error: sqlite3.Error) -> str:
         return f"This user may not read the store {path}: say `sudo gateway store ...`."
     if opening.code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return (
-            f"The store {path} cannot be opened: {error}. It was not closed cleanly, and SQLite must write beside it to "
-            f"read it. Mount its disk writable (sudo mount -o remount,rw MOUNTPOINT), or copy {path.name} and "
+            f"The store {path} cannot be opened: {error}. It was not closed cleanly, and SQLite must write beside it "
+            f"to read it. Mount its disk writable (sudo mount -o remount,rw MOUNTPOINT), or copy {path.name} and "
             f"{path.name}-wal together into a folder that you may write."
         )
     if isinstance(opening.judge(error), opening.DiskFailed):
@@ -103,7 +105,7 @@ def _why(path: Path, error: sqlite3.Error) -> str:
 
 
 def rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
-    """Every row from `first` to `last` that can be read, whole or not, a few at a time; damaged pages are stepped over."""
+    """Every row from `first` to `last` that can be read, whole or not, a few at a time; damaged pages are left out."""
     query = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
     while first <= last:
         try:
@@ -111,7 +113,7 @@ def rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
         except sqlite3.DatabaseError as error:
             if isinstance(opening.judge(error), opening.DiskFailed) or opening.code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise
-            yield from salvage.lane(db, first, last)
+            yield from salvage.lane_rows(db, first, last)
             return
         yield from (Row(*row) for row in found)
         if len(found) < _CHUNK:
@@ -121,8 +123,9 @@ def rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
 
 def places(db: sqlite3.Connection) -> Iterator[tuple[str, int]]:
     """(stream, run) of everything that the table holds, in the order of sending."""
-    first = 1
-    while found := db.execute("SELECT id FROM batch WHERE id>=? ORDER BY id LIMIT 1", (first,)).fetchone():
+    first, last = 1, lane(STREAMS[-1])[1]
+    query = "SELECT id FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1"
+    while found := db.execute(query, (first, last)).fetchone():
         stream, number, _ = parts(found[0])
         yield stream, number
         first = run_span(stream, number)[1] + 1
@@ -181,7 +184,7 @@ class Survey:
     places: tuple[Place, ...]
     used: int
     on_disk: int
-    aside: tuple[Path, ...] = field(default=())
+    aside: tuple[Path, ...]
 
     def waiting(self, stream: str | None = None, run: int | None = None) -> Held:
         """What waits, of one stream or run or of all."""
@@ -197,10 +200,10 @@ def survey(path: Path) -> Survey:
     with reading(path) as db:
         known = runs(db)
         found = []
-        anchors = opening.anchors(db)
+        by_boot = anchors(db)
         for stream, number in places(db):
             run = known.setdefault(number, Run(number, epoch_of(db, known, stream, number), "unclean"))
-            found.append(_place(db, run, stream, anchors))
+            found.append(_place(db, run, stream, by_boot))
         pages, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
     return Survey(
         path, tuple(known.values()), tuple(found), (pages - free) * PAGE, opening.sizes(path), tuple(aside(path))
@@ -215,25 +218,21 @@ def aside(path: Path) -> list[Path]:
     return found
 
 
-def _place(db: sqlite3.Connection, run: Run, stream: str, anchors: dict[str, int]) -> Place:
-    query = (
-        ROWS + "SELECT sum(kept<>1),sum(CASE WHEN kept<>1 THEN n END),min(CASE WHEN kept<>1 THEN id END),"
-        "sum(kept=1),sum(CASE WHEN kept=1 THEN n END),min(CASE WHEN kept=1 THEN id END) FROM row WHERE id BETWEEN ? AND ?"
-    )
-    found = db.execute(query, run_span(stream, run.number)).fetchone()
-    held = [
-        Held(int(batches or 0), int(readings or 0), _time(db, first, anchors))
-        for batches, readings, first in (found[:3], found[3:])
-    ]
-    return Place(run, stream, *held)
+def _place(db: sqlite3.Connection, run: Run, stream: str, by_boot: dict[str, int]) -> Place:
+    query = "SELECT kept=1,count(*),sum(n),min(id) FROM batch WHERE id BETWEEN ? AND ? GROUP BY 1"
+    held = {
+        kept: Held(batches, int(readings or 0), _time(db, first, by_boot))
+        for kept, batches, readings, first in db.execute(query, run_span(stream, run.number))
+    }
+    return Place(run, stream, held.get(0, Held()), held.get(1, Held()))
 
 
-def _time(db: sqlite3.Connection, identity: int | None, anchors: dict[str, int]) -> int | None:
+def _time(db: sqlite3.Connection, identity: int | None, by_boot: dict[str, int]) -> int | None:
     """Wall time of a row in ms, as it will be sent."""
     found = db.execute("SELECT * FROM batch WHERE id=?", (identity,)).fetchone()
     if found is None or not is_whole(Row(*found)):
         return None
-    return corrected(to_batch(Row(*found)), anchors).t0
+    return corrected(to_batch(Row(*found)), by_boot).t0
 
 
 def _size(path: Path) -> int:
