@@ -2,7 +2,7 @@
 
 Every batch has one place: `tail` (closed, not committed), `stored` (committed, not settled) or, once settled, `kept` or
 `freed` (committed, to be deleted). Beside that a batch is in flight, or waits in a queue, or is parked (not given until
-somebody asks for it), or was given up (`lost`). Only what was `given` can be settled.
+somebody asks for it), or was given up (`losses`). Only what was given can be settled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.model import Batch
 from gateway.store.job import Done, Found, Job, Known
+from gateway.store.losses import Losses
 from gateway.store.outlet import Outlet
 from gateway.store.places import Closed, Count, Queue, inside
 from gateway.store.rows import LANES, STREAMS, lane, parts, row_id
@@ -33,10 +34,8 @@ class Book:
         self.outlet = Outlet(self.tail)
         self.flight: dict[int, int] = {}
         self.stored, self.kept, self.freed = Spans(), Spans(), Spans()
-        self.given, self.parked = Spans(), Spans()
         self._unflagged, self._uncounted = Spans(), Spans()
-        self.lost: dict[str, Spans] = {}
-        self.lost_changed = False
+        self.losses = Losses()
         self.missing, self._later, self._known = Spans(), Spans(), Known()
         self._missing_readings = 0
         self.recovered, self.appended, self.acked, self.dropped = Count(), Count(), Count(), Count()
@@ -61,7 +60,6 @@ class Book:
         if found is None:
             return None
         identity, batch = found
-        self.given.add(identity, identity)
         if batch is None:
             return self._taken(identity)
         self.flight[identity] = batch.count
@@ -100,11 +98,10 @@ class Book:
 
     def settle(self, first: int, last: int) -> int:
         """Free these rows, as far as this run has given them; returns how many were known."""
-        return sum(self._settle(*span) for span in self.given.remove(first, last))
+        return sum(self._settle(*span) for span in self.outlet.given.overlap(first, last))
 
     def _settle(self, first: int, last: int) -> int:
         known = 0
-        self.parked.remove(first, last)
         for span in self.missing.overlap(first, last):
             self._later.add(*span)
             known += _size(span)
@@ -177,11 +174,11 @@ class Book:
         if closed:
             closed.taken = False
         if closed or self.flight.pop(identity, None) is not None:
-            self.parked.add(identity, identity)
+            self.outlet.park(identity)
 
     def unpark(self, first: int, last: int) -> int:
         """Give the parked ones of these rows again, as historical; returns how many there are."""
-        spans = self.parked.remove(first, last)
+        spans = self.outlet.unpark(first, last)
         for span in spans:
             for identity in inside(self.tail, *span):
                 self.tail[identity].again = True
@@ -194,7 +191,7 @@ class Book:
 
     def job(self, limit: int, free_now: bool) -> Job:
         """Everything that waits for the disk, rows up to `limit` bytes of data, oldest first."""
-        job = Job(free_now=free_now, lost=self.lost, lost_changed=self.lost_changed)
+        job = Job(free_now=free_now, lost=self.losses.copy(), lost_changed=self.losses.changed)
         size = 0
         for identity, closed in self.tail.items():
             if not closed.stored:
@@ -205,17 +202,16 @@ class Book:
         job.free, job.keep, job.uncounted = list(self.freed), list(self._unflagged), list(self._uncounted)
         job.kept = self.kept.copy()
         job.spared = frozenset(self.flight)
-        job.lost = {code: spans.copy() for code, spans in self.lost.items()}
         firsts = (self.stored.overlap(*lane(stream)) for stream in STREAMS)
         job.firsts = [spans[0][0] for spans in firsts if spans]
-        self.lost_changed = False
+        self.losses.changed = False
         return job
 
     def committed(self, job: Job, done: Done) -> None:
         """The job is on disk: what has changed meanwhile is sorted out here."""
         for identity in [identity for identity, closed in self.tail.items() if closed.stored]:
             self._leave(identity)  # was live for a whole commit, and nobody took it
-            self._wait_on_disk(identity)
+            self.outlet.on_disk(identity, identity)
         for identity, batch, kept in job.rows:
             self._row_committed(identity, batch, kept)
         if done.freed:
@@ -259,15 +255,11 @@ class Book:
         if closed.taken:
             self.flight[identity] = batch.count
         else:
-            self._wait_on_disk(identity)
-
-    def _wait_on_disk(self, identity: int) -> None:
-        if identity not in self.parked:
             self.outlet.on_disk(identity, identity)
 
     def failed(self, job: Job) -> None:
         """The job is not on disk, as far as one knows."""
-        self.lost_changed = self.lost_changed or job.lost_changed
+        self.losses.changed = self.losses.changed or job.lost_changed
         for identity, _, _ in job.rows:
             if identity in self.tail:
                 self.tail[identity].doubtful = True
@@ -286,21 +278,11 @@ class Book:
         if self.stored.remove(identity, identity):
             self.stored_readings -= readings
             self.dropped.add(readings, 1)
-            self.note_lost(code, identity, identity)
-        self._not_given(identity)
+            self.losses.note(code, identity, identity)
+        self.outlet.remove(identity, identity)
         self.flight.pop(identity, None)
         if identity in self.tail:
             self._leave(identity)
-
-    def _not_given(self, identity: int) -> None:
-        """The row is not there any more: nobody will get it, or settle it."""
-        self.outlet.remove(identity, identity)
-        self.given.remove(identity, identity)
-        self.parked.remove(identity, identity)
-
-    def note_lost(self, code: str, first: int, last: int) -> None:
-        self.lost.setdefault(code, Spans()).add(first, last)
-        self.lost_changed = True
 
     def shrink(self, limit: int) -> None:
         """Give up the oldest of the lowest priority until the tail is below `limit` bytes: the disk does not write."""
@@ -312,11 +294,11 @@ class Book:
             if self.tail_bytes < limit:
                 return
             closed = self._forget(identity)
-            self._not_given(identity)
+            self.outlet.remove(identity, identity)
             if not closed.settled:
                 self.held_readings -= closed.batch.count
                 self.dropped.add(closed.batch.count, 1)
-                self.note_lost("store-disk", identity, identity)
+                self.losses.note("store-disk", identity, identity)
 
     # ---- the database is opened (again)
 
@@ -346,10 +328,8 @@ class Book:
             self.recovered.batches += _size((first, last)) - again
             self.stored.add(first, last)
             self.outlet.back(first, last)
-            for span in self.parked.overlap(first, last):
-                self.outlet.remove(*span)
             for identity in inside(self.flight, first, last):
-                self.outlet.remove(identity, identity)
+                self.outlet.hold(identity, identity)
         for span in found.kept:
             self.kept.add(*span)
         self.stored_readings += found.readings
@@ -363,9 +343,8 @@ class Book:
     def reopened(self) -> None:
         """All that can be found has been found: the rest is lost."""
         for first, last in self.missing:
-            self.note_lost("store-damaged", first, last)
-            self.given.remove(first, last)
-            self.parked.remove(first, last)
+            self.losses.note("store-damaged", first, last)
+            self.outlet.remove(first, last)
             for identity in inside(self.flight, first, last):
                 del self.flight[identity]
         # Readings without a batch belong to settled rows whose deletion was on disk although it seemed to fail.
@@ -378,21 +357,7 @@ class Book:
         for span in later:
             self._settle(*span)
 
-    def report_lost(self, code: str, most: int) -> Spans:
-        """Some of what was given up, to be announced now."""
-        spans = Spans(list(self.lost[code])[:most])
-        for span in spans:
-            self.lost[code].remove(*span)
-        if not self.lost[code]:
-            del self.lost[code]
-        self.lost_changed = True
-        return spans
-
     # ---- to look at
-
-    def to_announce(self, first: int, last: int) -> list[Span]:
-        """Which of these rows were given up, and nobody has been told yet."""
-        return [span for spans in self.lost.values() for span in spans.overlap(first, last)]
 
     @property
     def waiting_deletes(self) -> int:

@@ -1,4 +1,4 @@
-"""Which batch goes out next: events and commands, then live, then backlog. Pure."""
+"""Which batch goes out next, and which were given already: events and commands, then live, then backlog. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from heapq import heappop, heappush
 from gateway.model import Batch
 from gateway.store.places import Closed, Queue
 from gateway.store.rows import lane
+from gateway.store.spans import Span, Spans
 
 
 class Outlet:
-    """The row ids that wait to be given. `tail` is the book's: what is in memory; `readable`: the disk can be asked."""
+    """The row ids that wait to be given. `tail` is the book's: what is in memory; `readable`: the disk can be asked.
+
+    `given` are those that went out in this run: nobody can have any other. `parked` are not given until `unpark`.
+    """
 
     def __init__(self, tail: Mapping[int, Closed]) -> None:
         self._tail = tail
         self._live: deque[int] = deque()
         self._first, self._backlog = Queue(), Queue()
+        self.given, self.parked = Spans(), Spans()
         self.readable = True
 
     def offer(self, identity: int) -> None:
@@ -33,16 +38,32 @@ class Outlet:
 
     def on_disk(self, first: int, last: int) -> None:
         """Rows just committed: they come after all others."""
-        self._of(first).disk.add(first, last)
+        for span in self._unparked(first, last):
+            self._of(first).disk.add(*span)
 
     def back(self, first: int, last: int) -> None:
         """Rows on disk to be given (again), perhaps before those already fetched."""
-        self._of(first).back(first, last)
+        for span in self._unparked(first, last):
+            self._of(first).back(*span)
 
-    def remove(self, first: int, last: int) -> None:
-        """These rows on disk are not to be given."""
+    def hold(self, first: int, last: int) -> None:
+        """These rows on disk are in flight: they are not to be given now."""
         for queue in (self._first, self._backlog):
             queue.disk.remove(first, last)
+
+    def remove(self, first: int, last: int) -> None:
+        """These rows are settled or gone."""
+        self.hold(first, last)
+        self.given.remove(first, last)
+        self.parked.remove(first, last)
+
+    def park(self, identity: int) -> None:
+        """A row that was given is not to be given again until `unpark`."""
+        self.parked.add(identity, identity)
+
+    def unpark(self, first: int, last: int) -> list[Span]:
+        """These rows are to be given again: the caller brings back what was parked of them."""
+        return self.parked.remove(first, last)
 
     def reset(self) -> None:
         """Nothing is known of the disk any more."""
@@ -53,7 +74,10 @@ class Outlet:
 
     def next(self, backlog: bool) -> tuple[int, Batch | None] | None:
         """Take the next row id out; with its batch when that came from disk."""
-        return self._next(self._first) or self._next_live() or (self._next(self._backlog) if backlog else None)
+        found = self._next(self._first) or self._next_live() or (self._next(self._backlog) if backlog else None)
+        if found:
+            self.given.add(found[0], found[0])
+        return found
 
     def wants(self, backlog: bool) -> list[Queue]:
         """Queues whose next rows should be fetched."""
@@ -70,6 +94,12 @@ class Outlet:
 
     def _of(self, identity: int) -> Queue:
         return self._backlog if identity >= lane("t")[0] else self._first
+
+    def _unparked(self, first: int, last: int) -> Spans:
+        rest = Spans([(first, last)])
+        for span in self.parked.overlap(first, last):
+            rest.remove(*span)
+        return rest
 
     def _waits(self, identity: int) -> bool:
         closed = self._tail.get(identity)

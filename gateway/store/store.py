@@ -280,18 +280,18 @@ class Store:
         for span in self._book.runs.spans(epoch, stream, ranges):
             there = self._book.resend(*span)
             found += len(there)
-            for first, last in [*there, *self._book.to_announce(*span)]:
+            for first, last in [*there, *self._book.losses.among(*span)]:
                 missing.remove(parts(first)[2], parts(last)[2])
         self._changed()
         return found, tuple(missing)
 
     def _announce(self) -> None:
         """Report the exact ranges of what was given up, when somebody listens, now and then."""
-        for code in list(self._book.lost):
+        for code in list(self._book.losses.spans):
             now = self._clock.monotonic()
             if now >= self._announce_at.get(code, -inf):
                 self._announce_at[code] = now + ANNOUNCE_EVERY
-                spans = self._book.report_lost(code, _ANNOUNCED)
+                spans = self._book.losses.take(code, _ANNOUNCED)
                 self._tell(notices.lost(code, self._book.runs.sequences(spans), len(spans)))
 
     # ---- to disk
@@ -352,7 +352,7 @@ class Store:
             "pending": pending.readings + open_readings,
             "pending_batches": pending.batches,
             "stored": book.committed_readings,
-            "parked_batches": len(book.parked),
+            "parked_batches": len(book.outlet.parked),
             "uncommitted": book.held_readings + open_readings,
             "in_flight": sum(closed.taken for closed in book.tail.values()) + len(book.flight),
             "tail_bytes": book.tail_bytes + (waiting.size if waiting is not None else 0),
