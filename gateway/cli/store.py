@@ -92,7 +92,7 @@ def status_of(site: Site) -> dict[str, Any]:
         "streams": {
             stream: {"waiting": _held(found.waiting(stream)), "kept": _held(found.kept(stream))} for stream in STREAMS
         },
-        "epochs": _epochs(found, agent["epoch"] if agent else ""),
+        "epochs": _epochs(found, agent["epoch"] if agent else "", unknown=bool(silence)),
         "aside": [{"file": path.name, "bytes": path.stat().st_size} for path in found.aside],
         "loss_window_s": loss_window(site),
         "loss": loss_sentence(site),
@@ -105,12 +105,12 @@ def _held(held: Held) -> dict[str, Any]:
     return {"batches": held.batches, "readings": held.readings, "oldest": held.since}
 
 
-def _epochs(found: Survey, now: str) -> list[dict[str, Any]]:
-    """Every run that the store knows: how it ended ("" is not known), and the batches of it that wait."""
+def _epochs(found: Survey, now: str, *, unknown: bool) -> list[dict[str, Any]]:
+    """Every run that the store knows: how it ended ("" when nobody could tell), and the batches of it that wait."""
     return [
         {
             "epoch": run.epoch,
-            "ended": "runs" if run.epoch == now else run.ended,
+            "ended": "runs" if run.epoch == now else run.ended or ("" if unknown else "unclean"),
             "waiting": {stream: found.waiting(stream, run.number).batches for stream in STREAMS},
             "readings": found.waiting(None, run.number).readings,
         }

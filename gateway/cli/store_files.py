@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from gateway.cli.plan_view import size_text
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _exported(written: Sequence[Written], args: argparse.Namespace) -> None:
     for one in written:
         if one.batches:
             what = f"{one.readings} readings" if one.head.stream == "t" else f"{one.batches} messages"
-            print(f"{one.path}: {what}, {one.size / 1e6:.1f} MB")
+            print(f"{one.path}: {what}, {size_text(one.size)}")
         if one.damaged:
             print(f"  {one.damaged} batches are damaged and were left out: gateway store verify names them")
     whole = [one for one in written if one.batches]

@@ -20,7 +20,7 @@ ENDED = {
     "runs": "runs now",
     "clean": "clean stop",
     "unclean": "power cut or kill",
-    "": "not ended, or not asked",
+    "": "not known",
 }
 ASIDE = {
     "corrupt": "damaged, moved aside: what could be read was brought over. `gateway store verify --file` looks at it",
