@@ -19,7 +19,7 @@ VERBS = {
     "demo": "a small city quarter on this machine: simulated devices, broker, agent, IOC",
     "store": "what waits for the IOC: look at it, check it, carry it on a stick",
     "simulate": "answer like field devices, on serial lines and TCP",
-    "ioc": "what the IOC sees: print the readings as they arrive",
+    "ioc": "what the IOC sees: the readings as they arrive, and what is missing of them",
     "version": "print the version",
 }
 

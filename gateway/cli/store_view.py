@@ -61,9 +61,10 @@ def _bar(console: Console, told: dict[str, Any]) -> None:
 
 
 def _streams(console: Console, told: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("", "wait", "batches", "oldest", "age", "kept batches"):
         table.add_column(name, justify="left" if name in ("", "oldest") else "right", no_wrap=True)
     now = Clock("system").wall()
@@ -72,8 +73,13 @@ def _streams(console: Console, told: dict[str, Any]) -> None:
         number = waits["readings"] if stream == "t" else waits["batches"]
         since, age = times(waits["oldest"], now)
         style = "" if waits["batches"] or kept["batches"] else "dim"
-        table.add_row(name, *map(str, (number, waits["batches"], since, age, kept["batches"])), style=style)
+        table.add_row(name, count(number), count(waits["batches"]), since, age, count(kept["batches"]), style=style)
     console.print(table)
+
+
+def count(number: int) -> str:
+    """Print a number so that its thousands are seen."""
+    return f"{number:,}".replace(",", " ")
 
 
 def times(at: int | None, now: float) -> tuple[str, str]:
@@ -96,15 +102,16 @@ def age_text(seconds: float) -> str:
 
 
 def _epochs(console: Console, epochs: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("run of the agent", "ended", "readings wait", "batches"):
         table.add_column(name, justify="right" if name in ("readings wait", "batches") else "left", overflow="fold")
     for one in epochs[-MOST_EPOCHS:]:
         style = "yellow" if one["ended"] == "unclean" else "green" if one["ended"] == "runs" else ""
         batches = sum(one["waiting"].values())
-        table.add_row(one["epoch"], ENDED[one["ended"]], str(one["readings"]), str(batches), style=style)
+        table.add_row(one["epoch"], ENDED[one["ended"]], count(one["readings"]), count(batches), style=style)
     console.print(table)
     if len(epochs) > MOST_EPOCHS:
         console.print(f"and {len(epochs) - MOST_EPOCHS} earlier ones (--json shows all)")
@@ -119,7 +126,8 @@ def _agent(console: Console, told: dict[str, Any]) -> None:
         words = "could not be asked" if silence else "does not run"
         console.print(Text.assemble(("the agent ", ""), (words, "yellow"), f"{silence}: this is what the disk holds"))
         return
-    text = f"the agent runs: {agent['uncommitted']} readings only in memory, {agent['in_flight']} batches on their way"
+    text = f"the agent runs: {count(agent['uncommitted'])} readings only in memory, "
+    text += f"{agent['in_flight']} batches on their way"
     if parked := agent.get("parked_batches"):
         text += f", {parked} parked (the broker refuses them)"
     console.print(text, soft_wrap=True)

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway import certificates
 from gateway.errors import Problem
 from gateway.model import SerialPort, Site
 from gateway.settings.document import Document
@@ -117,3 +118,13 @@ def _writable(there: Path) -> Iterator[tuple[str, str]]:
             f"{there} may not be written by this user",
             "check as the agent's user: sudo -u gateway gateway check",
         )
+
+
+def certificate_notes(site: Site, now: float) -> list[str]:
+    """Return a sentence for each of the uplink's certificates that has expired, or will within 30 days."""
+    remarks = []
+    for whose, path in ((certificates.OWN, site.uplink.cert), (certificates.AUTHORITY, site.uplink.ca)):
+        ends = certificates.soonest(certificates.in_file(path), now) if path else None
+        if ends is not None and (told := certificates.sentence(whose, ends, now)):
+            remarks.append(" ".join(told))
+    return remarks

@@ -7,7 +7,7 @@ somebody asks for it), or was given up (`losses`). Only what was given can be se
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -54,9 +54,9 @@ class Book:
         if not self._strict:
             self.outlet.offer(identity)
 
-    def take(self, backlog: bool) -> Batch | None:
-        """Give the next batch: events and commands, then live, then backlog."""
-        found = self.outlet.next(backlog)
+    def take(self, backlog: bool, without: Collection[str] = ()) -> Batch | None:
+        """Give the next batch, but of none of these streams: events and commands, then live, then backlog."""
+        found = self.outlet.next(backlog, without)
         if found is None:
             return None
         identity, batch = found

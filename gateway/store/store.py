@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import floor, inf
 from pathlib import Path
 from typing import Any
@@ -220,14 +220,17 @@ class Store:
 
     # ---- out
 
-    def take(self, backlog: bool = True) -> Batch | None:
-        """Give the next batch: events and commands, then live, then backlog. None: nothing now, see `more`."""
+    def take(self, backlog: bool = True, without: Collection[str] = ()) -> Batch | None:
+        """Give the next batch: events and commands, then live, then backlog. None: nothing now, see `more`.
+
+        `without` names streams that must wait.
+        """
         self._writer.note_anchor()
         self._announce()
-        batch = self._book.take(backlog)
+        batch = self._book.take(backlog, without)
         if batch is None:
             self._more.clear()
-        for queue in self._book.outlet.wants(backlog):
+        for queue in self._book.outlet.wants(backlog, without):
             self._writer.fetch(queue)
         return batch and self._writer.corrected(batch)
 

@@ -60,10 +60,10 @@ class Desk:
             await store.append(self.readings(count))
             store.flush()
 
-    async def take(self, store: Store, backlog: bool = True) -> Batch | None:
+    async def take(self, store: Store, backlog: bool = True, without: tuple[str, ...] = ()) -> Batch | None:
         """Take a batch, waiting for the disk where the next one has to be read from there."""
         for _ in range(3):
-            if (batch := store.take(backlog)) is not None:
+            if (batch := store.take(backlog, without)) is not None:
                 self.given.setdefault(batch.key, batch.data)
                 assert self.given[batch.key] == batch.data, "one key, two contents"
                 return batch

@@ -52,8 +52,9 @@ async def test_memory_does_not_grow_while_nobody_takes(desk):
         await store.append_message("e", {"n": 1})
     await store.commit()
     book = store._book
-    held = [book.tail, book.flight, *(vars(book.outlet)[name] for name in ("_live",)), book.outlet._first.memory]
-    assert [len(part) for part in held] == [0, 0, 0, 0]
+    waiting = [queue.memory for queue in book.outlet._queues.values()]
+    held = [book.tail, book.flight, book.outlet._live, *waiting]
+    assert [len(part) for part in held] == [0] * 6
     assert store.stats()["tail_bytes"] == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgpack
+import pytest
 
 
 async def test_events_and_commands_first_then_live_then_backlog(desk):
@@ -305,3 +306,18 @@ async def test_keep_acked_gives_up_the_oldest_beyond_its_size(desk):
     assert 5 < found < 60
     assert missing == ((1, 60 - found),)
     assert [b.seq for b in await desk.drain(store)] == list(range(61 - found, 61))
+
+
+@pytest.mark.parametrize("from_disk", [False, True])
+async def test_streams_can_be_left_waiting(desk, from_disk):
+    store = await desk.open()
+    await store.append_message("e", {"n": 1})
+    await store.append_message("c", {"n": 2})
+    await desk.feed(store, 1)
+    if from_disk:
+        await store.commit()
+    assert await desk.take(store, without=("e", "c", "t")) is None
+    assert (await desk.take(store, without=("e", "c"))).stream == "t"
+    assert (await desk.take(store, without=("e",))).stream == "c"
+    assert await desk.take(store, without=("e",)) is None
+    assert (await desk.take(store)).stream == "e"
