@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -27,7 +27,7 @@ FILE_BYTES = 32 * 2**20
 """Bytes of batches in one file, about: a file that is lost or damaged on its way is not everything."""
 RESERVE = 64 * 2**20
 """Bytes that an export leaves on the disk that the store itself is on."""
-_ENVELOPE = 320  # bytes of a message beside its data, at most, and of the record around it
+_ENVELOPE = 200  # bytes of a message and its record beside data, prefix and the gateway's id, at most
 _CLUSTER = 64 * 1024  # what a file takes beside its bytes
 _CHUNK = 1024
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ESTALE}
@@ -56,44 +56,38 @@ class Written:
     damaged: int
 
 
-@dataclass(slots=True)
 class Outgoing:
     """What of a store is to be written: all that waits; with `kept` also what is kept to be sent again."""
 
-    db: sqlite3.Connection
-    gateway: str
-    prefix: str
-    kept: bool
-    pieces: list[Piece] = field(default_factory=list)
-    _births: list[tuple[str, bytes]] = field(default_factory=list)
-    _anchors: dict[str, int] = field(default_factory=dict)
-    _runs: dict[int, Run] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._runs = _sound(look.runs, self.db, {})
-        self._anchors = _sound(anchors, self.db, {})
-        stored: list[tuple[str, str, bytes]] = _sound(_births, self.db, [])
+    def __init__(self, db: sqlite3.Connection, gateway: str, prefix: str, kept: bool) -> None:
+        self._db, self._gateway, self._prefix, self._kept = db, gateway, prefix, kept
+        self._runs: dict[int, Run] = _sound(look.runs, db, {})
+        self._anchors: dict[str, int] = _sound(anchors, db, {})
+        stored: list[tuple[str, str, bytes]] = _sound(_births, db, [])
         self._births = [birth for found in stored if (birth := self._birth(*found))]
+        self._pieces: list[Piece] = []
+        around = _ENVELOPE + len(self._prefix) + 2 * len(self._gateway)
         for stream in STREAMS:
-            self.pieces += _cut(stream, _sizes(self.db, stream, self.kept))
+            sizes = _sizes(self._db, stream, self._kept)
+            self._pieces += _cut(stream, ((identity, length + around) for identity, length in sizes))
 
     @property
     def size(self) -> int:
         """Bytes of all files, at most."""
-        births = sum(len(body) + _ENVELOPE for _, body in self._births)
-        return sum(piece.size + births + _CLUSTER for piece in self.pieces)
+        births = sum(len(topic) + len(body) + _ENVELOPE for topic, body in self._births)
+        return sum(piece.size + births + _CLUSTER for piece in self._pieces)
 
     def _birth(self, device: str, cfg: str, packed: bytes) -> tuple[str, bytes] | None:
         try:
             body = unpack_map(packed)
         except ValueError:
             return None  # damaged: the readings have their names without it
-        if body.get("gw") != self.gateway:
+        if body.get("gw") != self._gateway:
             raise GatewayError(
-                f"This store belongs to gateway {body.get('gw')!r:.80}, and the site file names {self.gateway!r}: its "
+                f"This store belongs to gateway {body.get('gw')!r:.80}, and the site file names {self._gateway!r}: its "
                 f"readings would get a wrong name. Give --config the site file of that gateway."
             )
-        return Topics(self.prefix, self.gateway)("up/birth", device, cfg), dump(body)
+        return Topics(self._prefix, self._gateway)("up/birth", device, cfg), dump(body)
 
     def check(self, folder: Path, store: Path) -> None:
         """Say why the folder cannot take the files, before anything is written. GatewayError."""
@@ -111,7 +105,7 @@ class Outgoing:
                 f"{folder} cannot be written: it belongs to another user, or the stick is mounted read-only. Say "
                 f"`sudo gateway store export {folder}`, or mount it writable (sudo mount -o remount,rw {folder})."
             )
-        for path in (folder / self._head(piece).name for piece in self.pieces):
+        for path in (folder / self._head(piece).name for piece in self._pieces):
             if path.exists():
                 raise GatewayError(
                     f"{path} is already there, from an earlier export: it is not overwritten, for it may hold more. "
@@ -131,7 +125,7 @@ class Outgoing:
 
         What was delivered meanwhile is left out. No file stands under its name before it is whole and on the stick.
         """
-        for piece in self.pieces:
+        for piece in self._pieces:
             about = self._head(piece)
             written = self._file(folder / about.name, about, piece, tell)
             if written.batches or written.damaged:
@@ -141,29 +135,29 @@ class Outgoing:
         run = self._runs.get(piece.run) or Run(piece.run, self._epoch(piece), "unclean")
         first, last = (parts(identity)[2] for identity in piece.span)
         high = max(last, run.reached(piece.span[1]).high[STREAMS.index(piece.stream)])
-        return Head(self.gateway, self.prefix, run.epoch, piece.stream, first, last, run.ended, high)
+        return Head(self._gateway, self._prefix, run.epoch, piece.stream, first, last, run.ended, high)
 
     def _epoch(self, piece: Piece) -> str:
         """The name of a run that the table of runs has lost."""
-        row = next(row for row in look.rows(self.db, *piece.span) if is_whole(row))
+        row = next(row for row in look.rows(self._db, *piece.span) if is_whole(row))
         return origin_of(row.id, row.origin)[0]
 
     def _file(self, path: Path, about: Head, piece: Piece, tell: Callable[[int], None]) -> Written:
-        topics = Topics(self.prefix, self.gateway)
+        topics = Topics(self._prefix, self._gateway)
         births = self._births if piece.stream == "t" else []
         batches = readings = damaged = 0
         with _whole(path) as file:
             file.write(head(about))
             for birth in births:
                 file.write(record(*birth))
-            for row in look.rows(self.db, *piece.span):
+            for row in look.rows(self._db, *piece.span):
                 if not is_whole(row):
                     damaged += 1
-                elif self.kept or not row.kept:
+                elif self._kept or not row.kept:
                     batch = corrected(to_batch(row), self._anchors)
-                    file.write(record(topics.of(batch), message(self.gateway, batch)))
+                    written = file.write(record(topics.of(batch), message(self._gateway, batch)))
                     batches, readings = batches + 1, readings + batch.count
-                    tell(len(row.data) + _ENVELOPE)
+                    tell(written)
             file.write(end(len(births) + batches))
             size = file.tell()
             if not batches:
@@ -187,18 +181,12 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
         part.rename(path)
         _settle(path.parent)
     except _Nothing:
-        _forget(part)
+        pass
     except OSError as error:
-        _forget(part)
         raise GatewayError(_why(path.parent, error)) from error
-    except BaseException:  # Ctrl-C too
-        _forget(part)
-        raise
-
-
-def _forget(part: Path) -> None:
-    with contextlib.suppress(OSError):
-        part.unlink()
+    finally:
+        with contextlib.suppress(OSError):  # not there any more when all went well
+            part.unlink()
 
 
 def _settle(folder: Path) -> None:
@@ -244,7 +232,9 @@ def _births(db: sqlite3.Connection) -> list[tuple[str, str, bytes]]:
 
 def _sizes(db: sqlite3.Connection, stream: str, kept: bool) -> Iterator[tuple[int, int]]:
     """(row id, bytes) of what is wanted of a stream, in order, without reading the data."""
-    query = "SELECT id,length(data) FROM batch WHERE id BETWEEN ? AND ? AND (kept=0 OR ?) ORDER BY id LIMIT ?"
+    query = (
+        "SELECT id,coalesce(length(data),0) FROM batch WHERE id BETWEEN ? AND ? AND (kept=0 OR ?) ORDER BY id LIMIT ?"
+    )
     first, last = lane(stream)
     while True:
         try:
@@ -264,8 +254,8 @@ def _sizes(db: sqlite3.Connection, stream: str, kept: bool) -> Iterator[tuple[in
 def _cut(stream: str, sizes: Iterator[tuple[int, int]]) -> Iterator[Piece]:
     """Cut a stream into files: at the end of a run, and where one becomes too large."""
     piece: Piece | None = None
-    for identity, length in sizes:
-        run, size = parts(identity)[1], length + _ENVELOPE
+    for identity, size in sizes:
+        run = parts(identity)[1]
         if piece is not None and (piece.run != run or piece.size + size > FILE_BYTES):
             yield piece
             piece = None

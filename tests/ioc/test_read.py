@@ -91,7 +91,7 @@ def test_of_a_truncated_file_everything_whole_is_printed(stick):
     [
         (b"", "it is no file of `gateway store export`"),
         (b"PK\x03\x04 a zip", "it is no file of `gateway store export`"),
-        (MAGIC, "its beginning is damaged"),
+        (MAGIC, "it is cut short after 0 messages"),
         (MAGIC.replace(b"\r\n", b"\n") + b"x", "changed on its way"),
         (MAGIC + record("head", msgpack.packb({"v": 9})), "it is of version 9, this reader knows 1"),
         (MAGIC + record("head", msgpack.packb({"v": 1, "gw": 5})), "does not say gateway, epoch and stream"),
