@@ -286,7 +286,7 @@ class Store:
             for first, last in [*there, *self._book.losses.among(*span)]:
                 missing.remove(parts(first)[2], parts(last)[2])
         self._changed()
-        return found, tuple(missing)
+        return found, tuple(iter(missing))  # its own length is that of the numbers: 2^62 may be asked for
 
     def _announce(self) -> None:
         """Report the exact ranges of what was given up, when somebody listens, now and then."""
