@@ -246,3 +246,27 @@ async def test_beside_a_running_agent(agent, until, tmp_path, told, records):
     assert "sudo systemctl stop gateway" in refused.stderr
     agent.process.terminate()
     assert await asyncio.wait_for(agent.process.wait(), 20) == 0
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_a_card_that_is_mounted_read_only(desk, verbs, clean):
+    store = await stored(desk)
+    if clean:
+        await desk.close(store)
+    else:  # as it is after a power cut: with a log beside it
+        copied = {path.name: path.read_bytes() for path in desk.folder.glob("gateway.db*") if "shm" not in path.name}
+        await desk.close(store)
+        for path in desk.folder.glob("gateway.db*"):
+            path.unlink()
+        for name, raw in copied.items():
+            (desk.folder / name).write_bytes(raw)
+    inside = f'mount --bind "{desk.folder}" "{desk.folder}" && mount -o remount,bind,ro "{desk.folder}" && exec "$@"'
+    shown = verbs()("store", "verify", prefix=("unshare", "-rm", "sh", "-c", inside, "sh"))
+    if clean:
+        assert shown.returncode == 0, shown.stderr
+        assert "4 batches (12 readings)" in shown.stdout
+    else:
+        assert shown.returncode == 1
+        assert "It was not closed cleanly" in shown.stderr
+        assert "copy gateway.db and gateway.db-wal together" in shown.stderr
+        assert verbs().json("store", "verify")["batches"] == 4
