@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgpack
+
 from gateway.clock import UNSYNCED, Clock
 from gateway.errors import UplinkError
 from gateway.model import Batch, Site

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import zlib
@@ -202,3 +203,44 @@ def records(path: Path) -> list[tuple[str, bytes]]:
 @pytest.fixture(name="records", scope="session")
 def _records():
     return records
+
+
+BIRTH = {"v": 1, "gw": "gw-1", "device": "meter-1", "cfg": "a1b2c3d4", "points": [{"name": "point_0", "unit": "V"}]}
+
+
+@pytest.fixture
+def usb(tmp_path):
+    folder = tmp_path / "usb của tôi"
+    folder.mkdir()
+    return folder
+
+
+async def filled(desk, batches=5, **settings):
+    """Fill a store with a birth, readings of every kind and two messages, and close it. Returns its epoch."""
+    store = await desk.open(**settings)
+    await store.remember_birth("meter-1", "a1b2c3d4", BIRTH)
+    await desk.feed(store, batches)
+    odd = [Sample("nhiệt", 21.5), Sample("cửa", "mở"), Sample("lạ", None, "bad:timeout"), Sample("to", 2**62)]
+    await store.append(Readings("meter-2", "a1b2c3d4", int(desk.hands.now * 1000), odd))
+    await store.append_message("e", {"id": "x", "code": "device-dead", "text": "đồng hồ chết", "data": {"n": 1}})
+    await store.append_message("c", {"id": "job/7", "state": "succeeded"})
+    await desk.close(store)
+    return store.epoch
+
+
+@pytest.fixture(name="filled", scope="session")
+def _filled():
+    return filled
+
+
+def rows_of(path):
+    """Every row of a store's file."""
+    with sqlite3.connect(path) as db:
+        found = db.execute("SELECT * FROM batch ORDER BY id").fetchall()
+    db.close()
+    return found
+
+
+@pytest.fixture(name="rows_of", scope="session")
+def _rows_of():
+    return rows_of
