@@ -114,7 +114,7 @@ def _verdict(path: Path, told: dict[str, Any]) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write what waits to files. GatewayError when the folder cannot take them."""
+    """Write what waits to files; 1 when damaged batches are left out. GatewayError when the folder cannot take them."""
     from gateway.settings import load
     from gateway.store import look
     from gateway.store.exporting import Outgoing
@@ -132,7 +132,7 @@ def export(args: argparse.Namespace) -> int:
             _exported(written, args)
     if not written and not args.json:
         print("Nothing waits: there was nothing to write.")
-    return 0
+    return 1 if any(one.damaged for one in written) else 0
 
 
 def _exported(written: Sequence[Written], args: argparse.Namespace) -> None:
@@ -219,8 +219,10 @@ def _refuse(path: Path, incoming: Incoming, head: Head) -> None:
 
 def _take(path: Path, incoming: Incoming, tell: Callable[[int], None], told: list[dict[str, Any]]) -> None:
     """Take one file in, and tell of it as far as that went; what is wrong with it stands in `trouble`."""
+    from gateway.store.importing import Taken
+
     with _file(path, tell) as (head, records):
-        one = {"file": str(path), "epoch": head.epoch, "stream": head.stream, "trouble": ""}
+        one = {"file": str(path), "epoch": head.epoch, "stream": head.stream, **asdict(Taken()), "trouble": ""}
         told.append(one)
         try:
             for so_far in incoming.take(head, records):

@@ -139,8 +139,8 @@ class Outgoing:
 
     def _epoch(self, piece: Piece) -> str:
         """The name of a run that the table of runs has lost."""
-        row = next(row for row in look.rows(self._db, *piece.span) if is_whole(row))
-        return origin_of(row.id, row.origin)[0]
+        row = next((row for row in look.rows(self._db, *piece.span) if is_whole(row)), None)
+        return origin_of(row.id, row.origin)[0] if row else str(piece.run)
 
     def _file(self, path: Path, about: Head, piece: Piece, tell: Callable[[int], None]) -> Written:
         topics = Topics(self._prefix, self._gateway)

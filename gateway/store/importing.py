@@ -73,10 +73,12 @@ class Incoming:
             )
         try:
             db = opening.connect(self._path, self._pages)
-            opening.check(db, self._path)
         except sqlite3.Error as error:
             raise self._failed(error) from error
+        try:
+            opening.check(db, self._path)
         except StoreDamaged as error:
+            opening.close(db)
             raise self._damaged(str(error)) from error
         return db
 

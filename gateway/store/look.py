@@ -96,8 +96,8 @@ def _why(path: Path, error: sqlite3.Error) -> str:
     if isinstance(opening.judge(error), opening.DiskFailed):
         return f"The store {path} cannot be read now: {error}. The disk may be failing (dmesg tells): try again."
     return (
-        f"The store {path} is damaged: {error}. `gateway store verify` tells what of it can be read. The agent moves "
-        f"it aside at its next start, brings over what can be read, and goes on with a fresh one."
+        f"The store {path} is damaged: {error}. Restart the agent (sudo systemctl restart gateway): it moves the file "
+        f"aside, brings over what can be read, and goes on with a fresh one."
     )
 
 
@@ -139,14 +139,6 @@ def runs(db: sqlite3.Connection) -> dict[int, Run]:
         e, c, t = high
         found[number] = Run(number, name, str(ended), (e, c, t))
     return found
-
-
-def epoch_of(db: sqlite3.Connection, known: dict[int, Run], stream: str, number: int) -> str:
-    """The name of a run, from its first row where the table of runs has lost it."""
-    if number in known:
-        return known[number].epoch
-    row = db.execute("SELECT * FROM batch WHERE id BETWEEN ? AND ? LIMIT 1", run_span(stream, number)).fetchone()
-    return origin_of(Row(*row).id, str(Row(*row).origin))[0] if row else ""
 
 
 # ---- status ----------------------------------------------------------------------------------------------------------
@@ -198,11 +190,12 @@ class Survey:
 def survey(path: Path) -> Survey:
     """Look at everything but the data. GatewayError when it cannot be read."""
     with reading(path) as db:
+        db.execute("BEGIN")  # all of it as it is at one moment
         known = runs(db)
         found = []
         by_boot = anchors(db)
         for stream, number in places(db):
-            run = known.setdefault(number, Run(number, epoch_of(db, known, stream, number), "unclean"))
+            run = known[number] = known.get(number) or Run(number, _epoch(db, stream, number), "unclean")
             found.append(_place(db, run, stream, by_boot))
         pages, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
     return Survey(
@@ -216,6 +209,13 @@ def aside(path: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         found.sort(key=lambda old: old.stat().st_mtime)
     return found
+
+
+def _epoch(db: sqlite3.Connection, stream: str, number: int) -> str:
+    """The name of a run that the table of runs has lost: its rows know it."""
+    query = "SELECT id,origin FROM batch WHERE id BETWEEN ? AND ? LIMIT 1"
+    identity, origin = db.execute(query, run_span(stream, number)).fetchone()
+    return origin_of(identity, str(origin))[0]
 
 
 def _place(db: sqlite3.Connection, run: Run, stream: str, by_boot: dict[str, int]) -> Place:

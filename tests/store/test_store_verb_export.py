@@ -101,7 +101,7 @@ async def test_of_a_damaged_store_everything_whole_is_written(desk, verbs, usb, 
     gateway.file.rename(desk.folder / "old")
     (desk.folder / "gateway.db.corrupt-1").write_bytes(raw)
     shown = gateway("store", "export", usb, "--file", "gateway.db.corrupt-1")
-    assert shown.returncode == 0, shown.stderr
+    assert shown.returncode == 1, shown.stderr
     assert "1 batches are damaged and were left out" in shown.stdout
     numbers = {msgpack.unpackb(c)["seq"] for f in usb.glob("*-t-*") for n, c in records(f) if n.endswith("telemetry")}
     assert 200 < len(numbers) < 301

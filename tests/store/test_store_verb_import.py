@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import msgpack
+import pytest
 
 from drivers.base import Sample
 from gateway.model import Readings, StoreSettings
@@ -188,6 +189,23 @@ async def test_a_full_store_stops_the_import_and_drops_nothing(desk, verbs, usb,
     found, _, _ = await taken(second.store, hands, max_size=8_000_000)
     assert len([key for key in found if key[0] == own.epoch]) == waiting
     assert epoch
+
+
+@pytest.mark.parametrize("step", [2, 4, 7])
+async def test_an_import_that_is_killed_can_be_done_again(desk, verbs, usb, tmp_path, hands, filled, step):
+    epoch = await filled(desk, 300)
+    assert verbs()("store", "export", usb).returncode == 0
+    second = other(verbs, tmp_path, desk)
+    await taken(second.store, hands)
+    fault = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e")
+    killed = second("store", "import", *usb.iterdir(), prefix=(*fault, f"inject=fdatasync:signal=KILL:when={step}"))
+    assert killed.returncode != 0
+    await taken(second.store, hands)  # the agent starts in between
+    assert second("store", "import", *usb.iterdir()).returncode == 0
+    found, _, earlier = await taken(second.store, hands)
+    assert len([key for key in found if key[0] == epoch]) == 303
+    assert len([one for one in earlier if one["epoch"] == epoch]) == 1
+    assert second.json("store", "verify")["sound"]
 
 
 async def test_the_agents_user_owns_what_root_imports(desk, verbs, usb, tmp_path, filled):
