@@ -335,6 +335,10 @@ class Store:
         """Return what was saved under the key, None when nothing was or the disk cannot be read."""
         return await self._writer.load(key)
 
+    def anchors(self) -> dict[str, int]:
+        """Boot id -> wall time minus monotonic time in ms, of this boot and earlier ones, where it is known."""
+        return self._writer.anchors()
+
     def earlier_epochs(self) -> list[dict[str, Any]]:
         """Body of up/epochs: earlier runs that are not settled, or did not end cleanly."""
         return self._book.earlier_epochs()

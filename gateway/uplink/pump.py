@@ -26,6 +26,7 @@ from gateway.uplink.message import NOBODY_LISTENS as UNHEARD
 from gateway.uplink.mqtt import Session
 from gateway.uplink.notices import DEAD_LETTER
 from gateway.uplink.payload import native, native_json
+from gateway.uplink.share import Share
 from gateway.uplink.topics import STREAMS, Topics
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Pump:
         self._desk = desk
         self._pace = pace
         self.window = max(1, min(uplink.window, session.receive_maximum))
-        self._backlog_share = max(1, self.window // 2)
+        self._share = Share(max(1, self.window // 2))
         self._items: deque[Item] = deque()
         self._flying: dict[asyncio.Future[int], Item] = {}
         self._largest_lost = 0
@@ -169,7 +170,7 @@ class Pump:
             if not self._taking or len(self._unconfirmed) >= self._pace.unconfirmed or self._desk.notices.full:
                 break
             held = self._held()
-            batch = self._store.take(backlog=self._backlog < self._backlog_share, without=held)
+            batch = self._store.take(backlog=self._share.admits(self._backlog), without=held)
             if batch is None:
                 return Nap(min([self._pace.tick, *held.values()]), for_more=True, held=bool(held))
             self._desk.holds.probe(batch.stream)
@@ -290,7 +291,9 @@ class Pump:
         flight.worst = max(flight.worst, code)
         flight.left -= 1
         if not flight.left:
-            self._backlog -= flight.batch.historical
+            if flight.batch.historical:
+                self._backlog -= 1
+                self._share.answered(self._clock.monotonic() - flight.sent)
             self._judge(flight.batch, flight.worst)
 
     def _judge(self, batch: Batch, code: int) -> None:
