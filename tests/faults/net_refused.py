@@ -115,7 +115,7 @@ def allow(file: Path, but: str = "") -> None:
 )
 async def packets_are_small(round_: Round) -> Outcome:
     slowest, parts = 0.0, 0
-    limits = [round_.chance.randint(1500, 2500) for _ in range(round_.times)]
+    limits = [round_.chance.randint(800, 2500) for _ in range(round_.times)]
     async with stage(round_.folder, devices=8, every="50ms", store={"linger": "2s"}, broker=limit(limits[0])) as s:
         await s.start()
         await s.recovered()
