@@ -51,7 +51,7 @@ Inject = Callable[[Round], Coroutine[Any, Any, Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`times` in `make faults`; `quick` in `make test`, 0: not there."""
+    """`times` in `make faults`; `quick` in `make test`, 0: not there. `alone`: nothing else may run beside it."""
 
     id: str
     title: str
@@ -59,17 +59,24 @@ class Fault:
     times: int
     quick: int
     inject: Inject
+    alone: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(id_: str, title: str, expected: str, *, times: int, quick: int = 0) -> Callable[[Inject], Inject]:
+EVERY = 10**9
+"""As many times as there are steps to fail at."""
+
+
+def fault(
+    id_: str, title: str, expected: str, *, times: int, quick: int = 0, alone: bool = False
+) -> Callable[[Inject], Inject]:
     """Enter a function into the catalogue. `expected` is what the gateway does about it, in one sentence."""
 
     def enter(inject: Inject) -> Inject:
         assert id_ not in FAULTS, f"{id_} is there already"
-        FAULTS[id_] = Fault(id_, title, expected, times, quick, inject)
+        FAULTS[id_] = Fault(id_, title, expected, times, quick, inject, alone)
         return inject
 
     return enter
