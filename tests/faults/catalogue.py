@@ -6,6 +6,7 @@ runs all of them many times and writes docs/faults.md; `make test` runs those wi
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Fault:
 
 
 FAULTS: dict[str, Fault] = {}
+ROOMS = ("power", "net", "time", "bus")
+"""What the files with faults are called: <room>_<what>.py."""
 
 
 EVERY = 10**9
@@ -80,3 +83,17 @@ def fault(
         return inject
 
     return enter
+
+
+def load() -> list[Fault]:
+    """Import every file with faults; returns the catalogue in the order of the ids."""
+    folder = Path(__file__).parent
+    for room in ROOMS:
+        for path in sorted(folder.glob(f"{room}_*.py")):
+            importlib.import_module(path.stem)
+    return [FAULTS[id_] for id_ in sorted(FAULTS, key=lambda id_: (ROOMS.index(_room(id_)), id_))]
+
+
+def _room(id_: str) -> str:
+    """Room of an id: P01 is of power, N02 of net."""
+    return next(room for room in ROOMS if room[0] == id_[0].lower())

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import sys
+import time
 from typing import Any
 
 import msgpack
@@ -33,7 +34,7 @@ def truth(epoch: str, seq: int) -> list[int]:
 
 
 def say(**what: Any) -> None:
-    os.write(1, json.dumps(what).encode() + b"\n")
+    os.write(1, json.dumps(what | {"at": time.monotonic_ns()}).encode() + b"\n")
 
 
 class Keeper:
