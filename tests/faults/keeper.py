@@ -99,7 +99,7 @@ class Keeper:
             say(committed=closed)
 
     def take(self, most: int, backlog: bool = False) -> int:
-        """Take so many batches. Of three one is settled at once, and so are events; one some rounds later; one never."""
+        """Take so many batches. Of three one is settled at once, as events are; one some rounds later; one never."""
         for taken in range(most):
             batch = self.store.take(backlog)
             if batch is None:

@@ -1,4 +1,4 @@
-"""How the outcome of the faults is told: a line on the terminal, and docs/faults.md. Pure but for the machine's name."""
+"""How the outcome of the faults is told: a line on the terminal, and docs/faults.md."""
 
 from __future__ import annotations
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from catalogue import NotHere, Outcome, Round, fault
-from power_cuts import KEEPER, SITES, memory, version_1
+from keeping import Keeping, stopped
+from mounting import look_for_tools, tool
+from power_cuts import SITES, memory, version_1
 from promise import Promise, Verdict, judge
 from recording import LOST, ROOT, TORN, rebuild
 
@@ -25,21 +24,8 @@ IMAGE_BYTES = 16 * 2**20
 DEADLINE = 30.0
 
 
-def tool(*command: str | Path) -> None:
-    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, env=_PATH)
-    if done.returncode:
-        raise NotHere(f"{command[0]}: {done.stderr.decode(errors='replace').strip() or done.returncode}")
-
-
-_PATH = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-
-
-def look_for_tools() -> None:
-    if os.geteuid() != 0:
-        raise NotHere("mounting a file system needs root")
-    for name in ("mkfs.ext4", "losetup", "mount", "umount"):
-        if shutil.which(name, path=_PATH["PATH"]) is None:
-            raise NotHere(f"{name} is not installed")
+def look_for_disk() -> None:
+    look_for_tools("mkfs.ext4", "losetup", "mount", "umount")
     if not Path("/dev/fuse").exists() or not Path("/dev/loop-control").exists():
         raise NotHere("/dev/fuse or /dev/loop-control is missing")
     if importlib.util.find_spec("mfusepy") is None:
@@ -81,7 +67,7 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig() -> AsyncIterator[Rig]:
-    look_for_tools()
+    look_for_disk()
     with memory() as name, contextlib.ExitStack() as undo:
         home = Path(name)
         for folder in ("platter", "mounted", "again"):
@@ -113,62 +99,8 @@ async def rig() -> AsyncIterator[Rig]:
             await asyncio.wait_for(process.wait(), DEADLINE)
 
 
-class Keeper:
-    """The store's process on that disk, and all it has said with the time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.said: list[dict[str, Any]] = []
-        self.process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
-
-    async def start(self, **settings: Any) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            KEEPER,
-            self.folder,
-            json.dumps(settings),
-            stdout=asyncio.subprocess.PIPE,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        )
-        self._reading = asyncio.create_task(self._read(self.process))
-
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            self.said.append(json.loads(line))
-        await process.wait()
-
-    @property
-    def runs(self) -> bool:
-        return self._reading is not None and not self._reading.done()
-
-    async def stop(self) -> None:
-        if self.runs and self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
-        if self._reading is not None:
-            await self._reading
-
-    def promise(self, until: int) -> Promise:
-        promise = Promise()
-        for said in self.said:
-            if said.get("at", 0) < until:
-                promise.hear(said)
-        return promise
-
-
-@contextlib.asynccontextmanager
-async def stopped(keeper: Keeper) -> AsyncIterator[Keeper]:
-    """Kill the keeper at the end."""
-    try:
-        yield keeper
-    finally:
-        await keeper.stop()
-
-
-async def cut_once(disk: Rig, keeper: Keeper, round_: Round, how: str, most: int, **site: Any) -> Verdict:
-    """Cut the power after some writes, `most` at most, while the store runs, ends and starts again; look at what is left."""
+async def cut_once(disk: Rig, keeper: Keeping, round_: Round, how: str, most: int, **site: Any) -> Verdict:
+    """Cut the power after some writes, `most` at most, while the store runs, ends, starts again; look at the rest."""
     await disk.arm(round_.chance.randint(1, most), how, round_.chance.randrange(2**31))
     cutting = asyncio.create_task(disk.cut_at())
     while not cutting.done():
@@ -184,7 +116,7 @@ async def cuts(round_: Round, how: str) -> Outcome:
     total = Verdict()
     async with rig() as disk:
         for name in ("full", "strict"):
-            async with stopped(Keeper(disk.mounted / name)) as keeper:
+            async with stopped(Keeping(disk.mounted / name)) as keeper:
                 for _ in range(-(-round_.times // 2)):
                     site = {**SITES[name], "max_size": 150_000, "rounds": 60}
                     total += await cut_once(disk, keeper, round_, how, 150, **site)
@@ -210,7 +142,7 @@ async def made_or_migrated(round_: Round) -> Outcome:
     files, before = version_1()
     async with rig() as disk:
         for turn in range(round_.times):
-            async with stopped(Keeper(disk.mounted / f"store-{turn}")) as keeper:
+            async with stopped(Keeping(disk.mounted / f"store-{turn}")) as keeper:
                 if turn % 2:
                     rebuild(keeper.folder, files)
                     await asyncio.to_thread(os.sync)

@@ -14,15 +14,15 @@ from typing import Any
 
 from catalogue import EVERY, Outcome, Round, fault
 from keeper import truth
+from keeping import KEEPER
 from promise import Promise, Verdict, judge
-from recording import LOST, ROOT, THERE, TORN, Folder, Step, files_of, rebuild, record
+from recording import LOST, THERE, TORN, Folder, Step, files_of, rebuild, record
 
 from drivers.base import Sample
 from gateway.model import Batch, Readings
-from gateway.store.rows import to_row, row_id
+from gateway.store.rows import row_id, to_row
 from gateway.uplink.payload.native import encode_blocks
 
-KEEPER = ROOT / "tests" / "faults" / "keeper.py"
 SITES: dict[str, dict[str, Any]] = {
     "bounded": {},
     "strict": {"durability": "strict"},

@@ -13,9 +13,10 @@ from typing import Any
 import msgpack
 from keeper import truth
 
+from drivers.base import Sample
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.model import Batch, StoreSettings
+from gateway.model import Batch, Readings, StoreSettings
 from gateway.store import Store
 from gateway.uplink.payload.native import decode, message
 
@@ -91,8 +92,11 @@ class Verdict:
         self.seen.append(what)
 
 
-async def judge(folder: Path, promise: Promise, **settings: Any) -> Verdict:
-    """Open the store after the fault and hold everything it gives against the promise."""
+async def judge(folder: Path, promise: Promise, damaged: bool = False, **settings: Any) -> Verdict:
+    """Open the store after the fault and hold everything it gives against the promise.
+
+    `damaged`: something else than the store has changed its files. Then rows may be missing, but nothing may be wrong.
+    """
     now = 5000.0
     clock = Clock("system", boot="a" * 12, monotonic=lambda: now, wall=lambda: now + 1.7e9)
     store = Store(StoreSettings(path=str(folder), **{"max_size": 2_000_000, **settings}), clock)
@@ -102,18 +106,36 @@ async def judge(folder: Path, promise: Promise, **settings: Any) -> Verdict:
     except GatewayError as error:
         return Verdict(lost=sum(map(weight, promise.owed(strict=False))) or 1, seen=[f"does not open: {error}"])
     try:
+        await salvaged(store)
         batches = await drain(store)
+        await serves(verdict, store)
         _compare(verdict, promise, store, batches, strict=settings.get("durability") == "strict")
         await _small(verdict, promise, store)
         with closing(sqlite3.connect(folder / "gateway.db")) as db:
             sound = db.execute("PRAGMA integrity_check").fetchone()[0]
-        if sound != "ok" or list(folder.glob("*corrupt*")):
+        if sound != "ok" or (list(folder.glob("*corrupt*")) and not damaged):
             verdict.is_wrong(f"the database is damaged: {sound}")
     finally:
         await store._writer.end()
         if store._lock is not None:
             store._lock.release()
     return verdict
+
+
+async def salvaged(store: Store) -> None:
+    """Let the store bring over what it can of a damaged file."""
+    while store._writer.salvaging:
+        await store.step()
+
+
+async def serves(verdict: Verdict, store: Store) -> None:
+    """A new batch must go to disk, and be given."""
+    await store.append(Readings("m", "c", 0, [Sample("p", 1)]))
+    store.flush()
+    await store.commit()
+    batches = await drain(store)
+    if store.stats()["trouble"] or not any(batch.stream == "t" and batch.epoch == store.epoch for batch in batches):
+        verdict.is_wrong(f"it does not serve: {store.stats()['trouble']}")
 
 
 async def drain(store: Store) -> list[Batch]:
