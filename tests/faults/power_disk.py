@@ -22,9 +22,10 @@ WRITES = 140
 """Writes of a keeper of so many rounds; those of a start are among the first."""
 
 
-async def injected(
-    folder: Path, inject: Sequence[str], **settings: Any
-) -> tuple[int, Promise, list[dict[str, Any]], str]:
+Said = list[dict[str, Any]]
+
+
+async def injected(folder: Path, inject: Sequence[str], **settings: Any) -> tuple[int, Promise, Said, str]:
     """Run a keeper whose calls fail: exit code, its promise, what it said, its errors."""
     calls = ",".join({one.partition(":")[0] for one in inject})
     options = ["-o", "/dev/null", "-e", f"trace={calls}", *(part for one in inject for part in ("-e", f"inject={one}"))]
@@ -55,9 +56,7 @@ async def failing(folder: Path, inject: Sequence[str], passes: bool, **settings:
     return verdict + await judge(folder, promise, **settings)
 
 
-def _ended_well(
-    verdict: Verdict, inject: Sequence[str], code: int, said: list[dict[str, Any]], errors: str, passes: bool
-) -> None:
+def _ended_well(verdict: Verdict, inject: Sequence[str], code: int, said: Said, errors: str, passes: bool) -> None:
     stats = next((line["stats"] for line in said if "stats" in line), {})
     epoch = next(line["epoch"] for line in said if "epoch" in line)
     fed = sum(weight((epoch, "t", seq)) for seq in range(1, 2 * ROUNDS + 1))
@@ -97,7 +96,7 @@ def every_change(round_: Round, error: str) -> tuple[list[str], bool]:
 @fault(
     "P06",
     "The disk is full: writes fail with ENOSPC, some or from then on all",
-    "Live data goes on from memory, the trouble is told, what was on disk stays; what cannot be written at the end is said.",
+    "Live data goes on from memory and the trouble is told; what cannot be written at the end is said.",
     times=150,
     quick=6,
 )
@@ -155,7 +154,7 @@ async def small_disk(options: str) -> AsyncIterator[Path]:
     quick=2,
 )
 async def filled_by_others(round_: Round) -> Outcome:
-    total = Verdict()
+    total, noticed = Verdict(), 0
     async with small_disk("size=2m") as home:
         for turn in range(round_.times):
             folder = home / str(turn)
@@ -170,10 +169,13 @@ async def filled_by_others(round_: Round) -> Outcome:
                         (home / "ballast").unlink()
                     await keeper.round(number)
                 await keeper.ended()
+                noticed += ("store-unwritable", "raised") in keeper.told()
                 total += await _all_there(keeper, folder)
             for path in folder.iterdir():
                 path.unlink()
-    return Outcome(round_.times, total.lost, total.again, total.wrong, note="; ".join(total.seen))
+    return Outcome(
+        round_.times, total.lost, total.again, total.wrong, note="; ".join(total.seen) or f"noticed {noticed} times"
+    )
 
 
 def _fill(path: Path) -> None:

@@ -33,7 +33,7 @@ _FILE = re.compile(r"^(\d+)<([^>]*)>")
 
 
 class Step(NamedTuple):
-    """One call that succeeded. `kind` is make, write, cut, sync, unlink, rename, or say (then `data` is what was said)."""
+    """One call that succeeded. `kind` is make, write, cut, sync, unlink, rename, or say: `data` is what was said."""
 
     kind: str
     name: str = ""
