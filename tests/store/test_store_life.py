@@ -225,6 +225,7 @@ async def test_earlier_epochs_say_how_they_ended_and_what_is_pending(desk):
     )
     assert (second["epoch"], second["ended"], second["pending"]) == (unclean.epoch, "unclean", [[1, 4]])
     assert second["streams"]["e"] == {"pending": [[1, 1]], "highest_on_disk": 1}
+    await desk.hand_out(store)
     assert store.settle(clean.epoch, "t", ((2, 3),)) == 2
     assert store.earlier_epochs()[0]["pending"] == [[1, 1], [4, 5]]
     assert store.settle(clean.epoch, "t", ((1, 9),)) == 3
@@ -235,6 +236,7 @@ async def test_the_highest_number_on_disk_outlives_its_row(desk):
     store = await desk.open()
     await desk.feed(store, 6)
     await store.commit()
+    await desk.hand_out(store)
     store.settle(store.epoch, "t", ((1, 6),))
     desk.hands.now += 10
     await store.step()
