@@ -126,17 +126,17 @@ async def cuts(round_: Round, how: str) -> Outcome:
 _EXPECTED = "As there; ext4 with its own journal in between."
 
 
-@fault("P02 disk", "As P02, on ext4: a block device loses what was not flushed", _EXPECTED, times=200)
+@fault("P02-disk", "As P02, on ext4: a block device loses what was not flushed", _EXPECTED, times=200)
 async def unflushed_lost(round_: Round) -> Outcome:
     return await cuts(round_, LOST)
 
 
-@fault("P03 disk", "As P03, on ext4: some sectors of what was not flushed are there", _EXPECTED, times=200)
+@fault("P03-disk", "As P03, on ext4: some sectors of what was not flushed are there", _EXPECTED, times=200)
 async def unflushed_torn(round_: Round) -> Outcome:
     return await cuts(round_, TORN)
 
 
-@fault("P04 disk", "As P04, on ext4: the power is cut within the first writes", _EXPECTED, times=100)
+@fault("P04-disk", "As P04, on ext4: the power is cut within the first writes", _EXPECTED, times=100)
 async def made_or_migrated(round_: Round) -> Outcome:
     total = Verdict()
     files, before = version_1()

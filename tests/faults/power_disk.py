@@ -147,7 +147,7 @@ async def small_disk(options: str) -> AsyncIterator[Path]:
 
 
 @fault(
-    "P06 disk",
+    "P06-disk",
     "Somebody else fills the disk, and makes room again",
     "As P06; when there is room again everything is written, and nothing was lost.",
     times=30,
@@ -222,7 +222,7 @@ async def few_files(round_: Round) -> Outcome:
 
 
 @fault(
-    "P07 disk",
+    "P07-disk",
     "The disk has no room for one more file, and later it has",
     "As P07; when there is room the store is made.",
     times=12,
