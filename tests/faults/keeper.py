@@ -3,7 +3,7 @@
     python keeper.py FOLDER '{"rounds": 12, "durability": "strict"}'
 
 One JSON object per line on stdout, written after the promise is given, and before a batch is settled. With `ask` every
-round waits for a line on stdin.
+round waits for a line on stdin; with `hoard` it takes memory without end after so many ms.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 from typing import Any
 
@@ -40,8 +41,10 @@ def say(**what: Any) -> None:
 class Keeper:
     """Feeds a store, takes and settles a part of what it gives, and commits every round."""
 
-    def __init__(self, folder: str, rounds: int = 12, close: bool = True, ask: bool = False, **store: Any) -> None:
-        self.rounds, self.closes, self.asks = rounds, close, ask
+    def __init__(
+        self, folder: str, rounds: int = 12, close: bool = True, ask: bool = False, hoard: int = 0, **store: Any
+    ) -> None:
+        self.rounds, self.closes, self.asks, self.hoards = rounds, close, ask, hoard
         self.now = 1000.0
         clock = Clock("system", boot="b" * 12, monotonic=lambda: self.now, wall=lambda: self.now + 1.7e9)
         self.store = Store(StoreSettings(path=folder, **{"max_size": 2_000_000, **store}), clock)
@@ -50,6 +53,8 @@ class Keeper:
     async def run(self) -> None:
         await self.store.open()
         say(epoch=self.store.epoch)
+        if self.hoards:
+            threading.Thread(target=self.hoard, daemon=True).start()
         for turn in range(self.rounds):
             if self.asks:
                 say(round=turn)
@@ -68,6 +73,13 @@ class Keeper:
         if self.closes:
             await self.store.close()
             say(closed=True, committed=self.store._book.seqs)
+
+    def hoard(self) -> None:
+        """Take memory until there is none left."""
+        time.sleep(self.hoards / 1000)
+        held: list[bytearray] = []
+        while True:
+            held.append(bytearray(2**18))
 
     async def feed(self, turn: int) -> None:
         store = self.store
