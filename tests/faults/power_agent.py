@@ -95,11 +95,11 @@ async def out_of_memory(round_: Round) -> Outcome:
     with control_group("memory", memory__limit_in_bytes=64 * 2**20) as group, memory() as home:
         tasks = group / "cgroup.procs"
         for turn in range(round_.times):
-            async with stopped(Keeping(Path(home, str(turn % 3)))) as keeper:
+            async with stopped(Keeping(Path(home, str(turn)))) as keeper:
                 await keeper.start(
                     before=lambda: tasks.write_text(str(os.getpid())),
                     rounds=100_000,
-                    hoard=round_.chance.randint(200, 4000),
+                    hoard=round_.chance.randint(100, 1500),
                 )
                 await keeper.ended()
                 killed_by_kernel += keeper.code == -signal.SIGKILL
