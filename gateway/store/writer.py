@@ -107,6 +107,8 @@ class Writer:
     async def finish(self) -> None:
         """Commit everything that is closed and mark the epoch clean."""
         await self._shielded(self._commit("clean"))
+        if self.trouble:  # a sync may fail once
+            await self._shielded(self._commit("clean"))
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
