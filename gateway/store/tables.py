@@ -9,10 +9,10 @@ from typing import NamedTuple
 import msgpack
 
 from gateway.errors import StoreDamaged
+from gateway.spans import Span, Spans
 from gateway.store.job import Found, Opened
 from gateway.store.rows import Run, lane, parts, run_span
 from gateway.store.sound import is_sound
-from gateway.store.spans import Span, Spans
 
 _ISLAND = """
 SELECT count(*), min(id), max(id), sum(kept<>0), sum(CASE typeof(n) WHEN 'integer' THEN n END),

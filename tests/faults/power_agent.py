@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from catalogue import NotHere, Outcome, Round, fault
@@ -25,20 +26,36 @@ CGROUPS = Path("/sys/fs/cgroup")
 @fault(
     "P01-agent",
     "The whole agent is killed (kill -9) at a random moment and started again",
-    "At most linger + commit_every before the kill are missing; the next run takes over what is stored.",
+    "At most linger + commit_every before the kill are missing, with `strict` no batch that was published.",
     times=200,
-    quick=3,
+    quick=4,
 )
 async def killed(round_: Round) -> Outcome:
-    async with stage(round_.folder, every="50ms", store={"linger": "0.1s", "commit_every": "0.1s"}) as s:
-        for _ in range(round_.times):
+    bounded = await killed_often(round_, round_.times - round_.times // 2, "bounded")
+    strict = await killed_often(round_, round_.times // 2, "strict")
+    return Outcome(
+        bounded.injected + strict.injected,
+        bounded.lost + strict.lost,
+        bounded.duplicated + strict.duplicated,
+        bounded.wrong + strict.wrong,
+        max(bounded.recovered or 0, strict.recovered or 0),
+        "; ".join(filter(None, [bounded.note, strict.note])),
+    )
+
+
+async def killed_often(round_: Round, times: int, durability: str) -> Outcome:
+    store = {"linger": "0.1s", "commit_every": "0.1s", "durability": durability}
+    async with stage(round_.folder / durability, every="50ms", store=store) as s:
+        for _ in range(times):
             await s.start()
             await s.polled(round_.chance.randint(1, 8))
             await s.kill()
         await s.start()
         recovered = await s.recovered()
         await s.stop()
-        return await s.outcome(round_.times, recovered=recovered)
+        outcome = await s.outcome(times, recovered=recovered)
+        gaps = s.ledger.gaps([], 0.0) if durability == "strict" else []  # what was published must have no hole at all
+        return replace(outcome, lost=outcome.lost + len(gaps), note="; ".join([outcome.note, *gaps[:5]]).strip("; "))
 
 
 @fault(
@@ -95,11 +112,11 @@ async def out_of_memory(round_: Round) -> Outcome:
     with control_group("memory", memory__limit_in_bytes=64 * 2**20) as group, memory() as home:
         tasks = group / "cgroup.procs"
         for turn in range(round_.times):
-            async with stopped(Keeping(Path(home, str(turn % 3)))) as keeper:
+            async with stopped(Keeping(Path(home, str(turn)))) as keeper:
                 await keeper.start(
                     before=lambda: tasks.write_text(str(os.getpid())),
                     rounds=100_000,
-                    hoard=round_.chance.randint(200, 4000),
+                    hoard=round_.chance.randint(100, 1500),
                 )
                 await keeper.ended()
                 killed_by_kernel += keeper.code == -signal.SIGKILL

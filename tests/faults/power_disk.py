@@ -15,7 +15,7 @@ from keeping import KEEPER, Keeping, stopped
 from mounting import look_for_tools, tool
 from power_cuts import memory
 from promise import Promise, Verdict, judge, weight
-from recording import traced
+from recording import rebuild, traced
 
 ROUNDS = 12
 WRITES = 140
@@ -95,13 +95,13 @@ def every_change(round_: Round, error: str) -> tuple[list[str], bool]:
 
 @fault(
     "P06",
-    "The disk is full: writes fail with ENOSPC, some or from then on all",
+    "The disk is full, or fails: writes give ENOSPC or EIO, some or from then on all",
     "Live data goes on from memory and the trouble is told; what cannot be written at the end is said.",
     times=150,
     quick=6,
 )
 async def full(round_: Round) -> Outcome:
-    return await many(round_, some_writes, ["ENOSPC"])
+    return await many(round_, some_writes, ["ENOSPC", "EIO"])
 
 
 @fault(
@@ -190,6 +190,42 @@ async def _all_there(keeper: Keeping, folder: Path) -> Verdict:
     if keeper.code != 0:
         verdict.is_wrong(f"it ended with {keeper.code}: {keeper.errors.decode(errors='replace').strip()[-300:]}")
     return verdict
+
+
+def epoch_of(said: dict[str, Any]) -> str:
+    """The epoch of a batch that was given."""
+    return said["given"][0] if "given" in said else ""
+
+
+@fault(
+    "P08-disk",
+    "The disk is mounted read-only when the agent starts, and later writable again",
+    "It starts all the same, and live data goes on from memory; then everything is written.",
+    times=20,
+    quick=2,
+)
+async def starts_read_only(round_: Round) -> Outcome:
+    total = Verdict()
+    async with small_disk("size=4m") as home, stopped(Keeping(home / "store")) as keeper:
+        for _ in range(round_.times):
+            await keeper.start(rounds=4, close=round_.chance.random() < 0.5)
+            await keeper.ended()
+            tool("mount", "-o", "remount,ro", home)
+            keeper.said = [said for said in keeper.said if "round" not in said]
+            again = round_.chance.randint(1, 8)
+            await keeper.start(rounds=10, ask=True)
+            for number in range(10):
+                await keeper.until(lambda number=number: any(said.get("round") == number for said in keeper.said))
+                if number == again:
+                    tool("mount", "-o", "remount,rw", home)
+                    if not any(epoch_of(said) == keeper.promise().epochs[-1] for said in keeper.said):
+                        total.is_wrong("live data waited for the disk")
+                await keeper.round(number)
+            await keeper.ended()
+            total += await _all_there(keeper, home / "store")
+            rebuild(keeper.folder, {})
+            keeper.said.clear()
+    return Outcome(round_.times, total.lost, total.again, total.wrong, note="; ".join(total.seen))
 
 
 @fault(

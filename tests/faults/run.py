@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ from rich.progress import (  # noqa: E402
 )
 
 AT_ONCE = 2
+_RAISED = re.compile(r"[\w.]+(Error|Exception|Timeout)\b")
+"""The line of a traceback that says what it was; an agent's log may follow it."""
 LONGEST = 1200.0
 """Seconds that one fault may take."""
 
@@ -82,7 +85,8 @@ async def in_process(fault: Fault, seed: int) -> dict[str, object]:
         await process.wait()
         return {"broken": f"did not end within {LONGEST:.0f} s"}
     if process.returncode:
-        return {"broken": (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]}
+        lines = errors.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        return {"broken": next(filter(_RAISED.match, reversed(lines)), lines[-1])}
     answer = json.loads(said.splitlines()[-1])
     return answer if "not_here" in answer else {"outcome": Outcome(**answer)}
 

@@ -209,6 +209,23 @@ async def test_a_file_of_a_later_version_is_left_alone(desk):
     assert len(batches) == 2
 
 
+async def test_a_page_in_the_place_of_a_later_one_does_not_lead_round_in_circles(desk):
+    epoch = await filled(desk)
+    path = desk.folder / "gateway.db"
+    for page in range(60, 66):
+        early = path.read_bytes()[(page - 20) * opening.PAGE :][: opening.PAGE]
+        overwrite(path, page * opening.PAGE, early)
+    for page in range(66, 72):
+        overwrite(path, page * opening.PAGE, b"\xa5" * opening.PAGE)
+    store = await desk.open()
+    for _ in range(100):
+        await store.step()
+    assert not store._writer.salvaging
+    old = [b.seq for b in await desk.drain(store) if b.epoch == epoch]
+    assert len(old) > 300
+    assert old == sorted(set(old))
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
