@@ -50,6 +50,24 @@ async def test_a_broker_that_stalls_is_left(fake_broker: Any, rig: Any, until: A
     assert gateway.publisher.counters.connections == 2
 
 
+async def test_a_broker_that_leaves_one_message_out_is_left(fake_broker: Any, rig: Any, until: Any) -> None:
+    """It answers all others, so that there always is some progress; the place in the window would be gone for ever."""
+    answers = iter(["withhold"])
+    fake_broker.answer = lambda message: next(answers, 0) if message.kind == "telemetry" else 0
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, stall=0.2))
+    await gateway.start()
+
+    async def read_on() -> None:
+        while True:
+            await gateway.read()
+            await asyncio.sleep(0.02)
+
+    reading = asyncio.create_task(read_on())
+    await until(lambda: gateway.publisher.counters.connections == 2, "the next connection")
+    reading.cancel()
+    await until(lambda: gateway.store.stats()["pending"] == 0, "everything")
+
+
 async def test_receive_maximum_of_one(fake_broker: Any, rig: Any, until: Any) -> None:
     fake_broker.connack_properties = b"\x21" + struct.pack("!H", 1)
     fake_broker.puback_delay = 0.002
