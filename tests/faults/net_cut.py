@@ -107,7 +107,7 @@ async def same_client_id_twice(round_: Round) -> Outcome:
             for proxy.last_words in (b"", TAKEN_OVER):
                 before, began = len(proxy.accepted), now()
                 async with rival(s.broker.port):
-                    await s.until(lambda n=before: len(proxy.accepted) >= n + 5, "takeovers", 120)
+                    await s.until(lambda n=before: len(proxy.accepted) >= n + 3, "takeovers", 180)
                     tries, seconds = len(proxy.accepted) - before, (now() - began) / 1000
                 slowest = max(slowest, await s.recovered(120))
                 how = "told" if proxy.last_words else "not told"
