@@ -64,7 +64,7 @@ class Stage:
         """SIGTERM: it hands over what it can and leaves."""
         code = await self.agent.stop()
         if code != 0 or "Traceback" in self.agent.log():
-            raise AssertionError(f"the agent ended with {code}:\n{self.agent.log()[-3000:]}")
+            raise AssertionError(f"{self.agent.log()[-3000:]}\nthe agent ended with {code}")
 
     async def kill(self) -> None:
         """kill -9."""
@@ -82,7 +82,7 @@ class Stage:
         began = time.monotonic()
         while not condition():
             if time.monotonic() - began > seconds:
-                raise TimeoutError(f"{what}: not within {seconds} s\n{self.agent.log()[-3000:]}")
+                raise TimeoutError(f"{self.agent.log()[-3000:]}\n{what}: not within {seconds:.0f} s")
             await asyncio.sleep(0.02)
         return time.monotonic() - began
 
