@@ -78,9 +78,9 @@ async def broker_dies(round_: Round, confirm: str) -> tuple[str, Outcome]:
         for _ in range(round_.times):
             before = s.field.given
             await s.polled(OFFLINE)
-            read += s.field.given - before
             await s.broker.kill()
             await s.broker.start()
+            read += s.field.given - before
             async with receiving(s, acknowledge=by_ioc):
                 slowest = max(slowest, await (s.recovered() if by_ioc else s.lively()))
         async with receiving(s, acknowledge=by_ioc):
