@@ -339,6 +339,10 @@ class Store:
         """Boot id -> wall time minus monotonic time in ms, of this boot and earlier ones, where it is known."""
         return self._writer.anchors()
 
+    def knows(self, epoch: str) -> bool:
+        """Whether the epoch is this run's, or one of those before it that are not forgotten."""
+        return self._book.runs.knows(epoch)
+
     def earlier_epochs(self) -> list[dict[str, Any]]:
         """Body of up/epochs: earlier runs that are not settled, or did not end cleanly."""
         return self._book.earlier_epochs()
