@@ -125,8 +125,10 @@ class Disk:
                 found.readings += total
             number = parts(first)[1]
             if number not in runs:
-                origin = db.execute("SELECT origin FROM batch WHERE id=?", (first,)).fetchone()[0]
-                runs[number] = Run(number, origin_of(first, str(origin))[0], "unclean")
+                row = db.execute("SELECT origin FROM batch WHERE id=?", (first,)).fetchone()
+                if row is None:
+                    raise StoreDamaged(f"row {first} is there and cannot be found")
+                runs[number] = Run(number, origin_of(first, str(row[0]))[0], "unclean")
                 db.execute("INSERT INTO run VALUES(?,?,?,0,0,0)", (number, runs[number].epoch, "unclean"))
             runs[number] = runs[number].reached(last)
         known = self._known
