@@ -18,7 +18,7 @@ VERBS = {
     "plan": "show every request the agent will send, and how busy each bus will be",
     "demo": "a small city quarter on this machine: simulated devices, broker, agent, IOC",
     "simulate": "answer like field devices, on serial lines and TCP",
-    "ioc": "what the IOC sees: print the readings as they arrive",
+    "ioc": "what the IOC sees: the readings as they arrive, and what is missing of them",
     "version": "print the version",
 }
 

@@ -158,6 +158,9 @@ class Uplink:
     window: int = 20
     keepalive: float = 60.0
     health_every: float = 60.0
+    max_per_second: int = 0
+    """Bytes over the network, for telemetry; 0: no limit."""
+    max_per_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,17 +32,26 @@ def main(args: argparse.Namespace) -> int:
     site, problems = check(args.config)
     if args.portable:
         problems = [problem for problem in problems if not problem.machine]
+    remarks = _remarks(site, portable=args.portable) if site else []
     if args.json:
-        print(json.dumps(_object(site, problems), ensure_ascii=False))
+        print(json.dumps(_object(site, problems, remarks), ensure_ascii=False))
     elif problems or site is None:
         _complain(problems)
     else:
-        _summarise(args.config, site)
+        _summarise(args.config, site, remarks)
     return 2 if problems else 0
 
 
-def _object(site: Site | None, problems: Sequence[Problem]) -> dict[str, Any]:
-    from gateway.settings import loss_window, notes
+def _remarks(site: Site, *, portable: bool) -> list[str]:
+    """What is allowed, and yet worth a remark."""
+    from gateway.clock import Clock
+    from gateway.settings import certificate_notes, notes
+
+    return notes(site) + ([] if portable else certificate_notes(site, Clock().wall()))
+
+
+def _object(site: Site | None, problems: Sequence[Problem], remarks: Sequence[str]) -> dict[str, Any]:
+    from gateway.settings import loss_window
 
     body: dict[str, Any] = {"ok": not problems, "problems": [problem._asdict() for problem in problems], "site": None}
     if site is not None:
@@ -54,7 +63,7 @@ def _object(site: Site | None, problems: Sequence[Problem]) -> dict[str, Any]:
             "devices": sum(len(bus.devices) for bus in site.buses),
             "points": sum(len(device.points) for bus in site.buses for device in bus.devices),
             "loss_window_s": loss_window(site),
-            "warnings": notes(site),
+            "warnings": list(remarks),
         }
     return body
 
@@ -81,11 +90,11 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _summarise(config: object, site: Site) -> None:
+def _summarise(config: object, site: Site, remarks: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from gateway.settings import loss_sentence, notes
+    from gateway.settings import loss_sentence
 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     console.print(Text.assemble((f"{config} is in order", "bold green"), f": gateway {site.gateway}, {site.site}"))
@@ -93,5 +102,5 @@ def _summarise(config: object, site: Site) -> None:
         points = sum(len(device.points) for device in bus.devices)
         console.print(Text(f"  bus {bus.name}: {_count(len(bus.devices), 'device')}, {_count(points, 'point')}"))
     console.print(Text(f"  {loss_sentence(site)}"))
-    for note in notes(site):
+    for note in remarks:
         console.print(Text.assemble(("  note: ", "yellow"), note))

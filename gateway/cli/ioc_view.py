@@ -7,18 +7,30 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from drivers.base import GOOD
 from gateway.clock import Clock
 from gateway.model import Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.live import Live
     from rich.table import Table
 
+    from gateway.ioc.gaps import Tally
+
 _ROWS = 1000
 _REDRAW = 4  # times per second
+
+CLASSES = (
+    ("dropped", "dropped"),
+    ("lost", "lost"),
+    ("on_its_way", "on its way"),
+    ("unexplained", "unexplained"),
+)
+"""Of missing numbers: field of a tally, and what people call it."""
 
 
 class Printer(Protocol):
@@ -26,9 +38,10 @@ class Printer(Protocol):
 
     shown: int
 
-    def __enter__(self) -> object: ...
+    def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
     def show(self, reading: Reading, unit: str | None) -> None: ...
+    def foot(self, tallies: Sequence[Tally]) -> None: ...
     def flush(self) -> None: ...
 
 
@@ -46,7 +59,7 @@ class Lines:
     as_json: bool
     shown: int = 0
 
-    def __enter__(self) -> object:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -61,6 +74,9 @@ class Lines:
         late = " late" if reading.hist else ""
         line = f"{at[:-6]}Z {reading.gw} {reading.device} {reading.point} {value} {reading.quality}{late}"
         print(printable(line))
+
+    def foot(self, tallies: Sequence[Tally]) -> None:
+        """Lines are readings and nothing else."""
 
     def flush(self) -> None:
         sys.stdout.flush()
@@ -80,6 +96,15 @@ def as_object(reading: Reading, unit: str | None) -> dict[str, Any]:
         "seq": reading.seq,
         "hist": reading.hist,
     }
+
+
+def missing(tallies: Sequence[Tally]) -> str:
+    """How many batches and events are missing by class; empty when none are."""
+    from gateway.ioc.gaps import count
+
+    sums = [(sum(count(getattr(tally, field)) for tally in tallies), name) for field, name in CLASSES]
+    said = [f"{number} {name}" for number, name in sums if number]
+    return f"missing batches: {', '.join(said)}" if said else ""
 
 
 def printable(text: str) -> str:
@@ -112,11 +137,13 @@ class Screen:
         self.shown = 0
         self._clock = Clock("system")
         self._rows: dict[tuple[str, str, str], Row] = {}
+        self._missing = ""
         self._console = Console()
         self._live: Live = Live(console=self._console, get_renderable=self.table, refresh_per_second=_REDRAW)
 
-    def __enter__(self) -> object:
-        return self._live.__enter__()
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
@@ -134,6 +161,10 @@ class Screen:
             row.reading, row.unit = reading, unit
             row.times.append(reading.ts)
 
+    def foot(self, tallies: Sequence[Tally]) -> None:
+        """What is missing stands below the table."""
+        self._missing = missing(tallies)
+
     def flush(self) -> None:
         """The table redraws itself."""
 
@@ -142,7 +173,8 @@ class Screen:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=f"{self.shown} readings, {len(self._rows)} points", expand=True)
+        title = f"{self.shown} readings, {len(self._rows)} points"
+        table = Table(title=title, caption=self._missing or None, expand=True)
         for name, side in (
             ("device", "left"), ("point", "left"), ("value", "right"), ("unit", "left"), ("quality", "left"),
             ("age s", "right"), ("per s", "right"), ("late", "right"),
@@ -150,7 +182,7 @@ class Screen:
             table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]  # a literal by hand
         now = self._clock.wall() * 1000
         several = len({key[0] for key in self._rows}) > 1
-        room = max(1, self._console.size.height - 6)
+        room = max(1, self._console.size.height - 6 - bool(self._missing))
         for (gw, device, point), row in sorted(self._rows.copy().items())[:room]:  # redrawn by a thread
             cells = (
                 f"{gw} {device}" if several else device,

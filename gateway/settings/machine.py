@@ -7,10 +7,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway import certificates
 from gateway.errors import Problem
 from gateway.model import SerialPort, Site
 from gateway.settings.document import Document
 from gateway.settings.lines import Place
+
+RESERVE = 64 * 2**20
+"""Bytes of the disk that are left to the rest of the machine."""
 
 
 def machine_problems(document: Document, site: Site) -> Iterator[Problem]:
@@ -33,8 +37,10 @@ def _found(site: Site) -> Iterator[tuple[Place, str, str]]:
         if path := getattr(site.uplink, key):
             for text, advice in _readable(Path(path)):
                 yield ("uplink", key), text, advice
-    for text, advice in _writable(Path(site.store.path)):
+    for text, advice in _writable(_nearest(Path(site.store.path))):
         yield ("store", "path"), text, advice
+    for text, advice in _roomy(Path(site.store.path), site.store.max_size):
+        yield ("store", "max_size"), text, advice
 
 
 def _same_ports(site: Site) -> Iterator[tuple[Place, str, str]]:
@@ -86,10 +92,25 @@ def _readable(path: Path) -> Iterator[tuple[str, str]]:
             yield f"{path} is empty", "copy it there again"
 
 
-def _writable(path: Path) -> Iterator[tuple[str, str]]:
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
+def _nearest(path: Path) -> Path:
+    """The path, or what exists above it."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _roomy(path: Path, wanted: int) -> Iterator[tuple[str, str]]:
+    """A store that meets the end of the disk before its own holds less than was promised, and others suffer."""
+    disk = os.statvfs(_nearest(path))
+    taken = sum(file.stat().st_size for file in path.glob("gateway.db*"))
+    room = disk.f_bavail * disk.f_frsize + taken - RESERVE
+    if room < wanted:
+        text = f"max_size is {wanted // 10**6} MB, and the disk of {path} has room for {max(0, room) // 10**6} MB"
+        beside = f" beside the {RESERVE // 2**20} MiB that the system needs"
+        yield text + beside, "lower max_size, free space, or name a directory on a larger disk"
+
+
+def _writable(there: Path) -> Iterator[tuple[str, str]]:
     if not there.is_dir():
         yield f"{there} is not a directory", "name a directory, e.g. /var/lib/gateway"
     elif not os.access(there, os.W_OK | os.X_OK):
@@ -97,3 +118,13 @@ def _writable(path: Path) -> Iterator[tuple[str, str]]:
             f"{there} may not be written by this user",
             "check as the agent's user: sudo -u gateway gateway check",
         )
+
+
+def certificate_notes(site: Site, now: float) -> list[str]:
+    """Return a sentence for each of the uplink's certificates that has expired, or will within 30 days."""
+    remarks = []
+    for whose, path in ((certificates.OWN, site.uplink.cert), (certificates.AUTHORITY, site.uplink.ca)):
+        ends = certificates.soonest(certificates.in_file(path), now) if path else None
+        if ends is not None and (told := certificates.sentence(whose, ends, now)):
+            remarks.append(" ".join(told))
+    return remarks

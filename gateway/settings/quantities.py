@@ -15,9 +15,9 @@ ASAP = 0.0
 DAY = 86_400.0
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = r"^[0-9]{1,9}(\.[0-9]{1,6})?(ms|s|m|h)$"
-_SIZE = r"^(0|[0-9]{1,9}(\.[0-9]{1,6})?(B|KB|MB|GB|KiB|MiB|GiB))$"
+_SIZE = r"^(0|[0-9]{1,9}(\.[0-9]{1,6})?(B|kB|KB|MB|GB|KiB|MiB|GiB))$"
 _NAME = r"^[a-z0-9._-]{1,64}$"
 _ID = r"^[A-Za-z0-9._-]{1,64}$"
 _PREFIX = r"^[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){0,7}$"
@@ -105,6 +105,15 @@ def size(value: object, low: int, high: int) -> int:
         raise Wrong(
             f"is outside {low // 10**6} MB to {high // 10**9} GB: {show(value)}", "choose a value between these two"
         )
+    return result
+
+
+def cap(value: object, low: int, high: int) -> int:
+    """Return bytes; 0 is no limit. Wrong when it is no size, or a limit outside low..high."""
+    result = size(value, 0, high)
+    if 0 < result < low:
+        least = f"{low // 10**6} MB" if low >= 10**6 else f"{low} B"
+        raise Wrong(f"is less than {least}: {show(value)}", 'raise it, or write "0" for no limit')
     return result
 
 
@@ -213,4 +222,6 @@ Interval = Annotated[float, PlainValidator(partial(duration, low=0.0, high=60.0)
 Timeout = Annotated[float, PlainValidator(partial(duration, low=0.01, high=60.0)), _text(_DURATION)]
 Minutes = Annotated[float, PlainValidator(partial(duration, low=1.0, high=3600.0)), _text(_DURATION)]
 StoreSize = Annotated[int, PlainValidator(partial(size, low=8 * 10**6, high=10**12)), _text(_SIZE)]
+PerSecond = Annotated[int, PlainValidator(partial(cap, low=500, high=10**9)), _text(_SIZE)]
+PerDay = Annotated[int, PlainValidator(partial(cap, low=10**6, high=10**12)), _text(_SIZE)]
 KeepSize = Annotated[int, PlainValidator(partial(size, low=0, high=10**12)), _text(_SIZE)]

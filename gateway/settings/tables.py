@@ -30,7 +30,9 @@ from gateway.settings.quantities import (
     Linger,
     Minutes,
     Name,
+    PerDay,
     Period,
+    PerSecond,
     Prefix,
     StoreSize,
     Timeout,
@@ -90,6 +92,10 @@ class UplinkTable(Table):
     """Sign of life to the broker."""
     health_every: Minutes = 60.0
     """Period of up/health."""
+    max_per_second: PerSecond = 0
+    """Most that telemetry may add to the link's bytes per second; "0": no limit."""
+    max_per_day: PerDay = 0
+    """Bytes over the network in 24 hours, beyond which telemetry waits in the store; "0": no limit."""
 
 
 class StoreTable(Table):

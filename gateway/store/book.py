@@ -1,18 +1,20 @@
 """Which batch is where: in memory, on disk, in flight, settled. Pure.
 
 Every batch has one place: `tail` (closed, not committed), `stored` (committed, not settled) or, once settled, `kept` or
-`freed` (committed, to be deleted). Beside that a batch is in flight, or waits in a queue, or was given up (`lost`).
+`freed` (committed, to be deleted). Beside that a batch is in flight, or waits in a queue, or is parked (not given until
+somebody asks for it), or was given up (`losses`). Only what was given can be settled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 from gateway.model import Batch
 from gateway.store.job import Done, Found, Job, Known
+from gateway.store.losses import Losses
 from gateway.store.outlet import Outlet
 from gateway.store.places import Closed, Count, Queue, inside
 from gateway.store.rows import LANES, STREAMS, lane, parts, row_id
@@ -33,8 +35,7 @@ class Book:
         self.flight: dict[int, int] = {}
         self.stored, self.kept, self.freed = Spans(), Spans(), Spans()
         self._unflagged, self._uncounted = Spans(), Spans()
-        self.lost: dict[str, Spans] = {}
-        self.lost_changed = False
+        self.losses = Losses()
         self.missing, self._later, self._known = Spans(), Spans(), Known()
         self._missing_readings = 0
         self.recovered, self.appended, self.acked, self.dropped = Count(), Count(), Count(), Count()
@@ -53,9 +54,9 @@ class Book:
         if not self._strict:
             self.outlet.offer(identity)
 
-    def take(self, backlog: bool) -> Batch | None:
-        """Give the next batch: events and commands, then live, then backlog."""
-        found = self.outlet.next(backlog)
+    def take(self, backlog: bool, without: Collection[str] = ()) -> Batch | None:
+        """Give the next batch, but of none of these streams: events and commands, then live, then backlog."""
+        found = self.outlet.next(backlog, without)
         if found is None:
             return None
         identity, batch = found
@@ -96,7 +97,10 @@ class Book:
     # ---- settled, released, asked for again
 
     def settle(self, first: int, last: int) -> int:
-        """Free these rows; returns how many were known."""
+        """Free these rows, as far as this run has given them; returns how many were known."""
+        return sum(self._settle(*span) for span in self.outlet.given.overlap(first, last))
+
+    def _settle(self, first: int, last: int) -> int:
         known = 0
         for span in self.missing.overlap(first, last):
             self._later.add(*span)
@@ -154,20 +158,40 @@ class Book:
             if self.flight.pop(identity, None) is not None and (identity in self.stored or identity in self.kept):
                 self.outlet.back(identity, identity)
 
-    def resend(self, first: int, last: int) -> int:
-        """Give these rows again; returns how many there are."""
-        held = [i for i in inside(self.tail, first, last) if not self.tail[i].stored and not self.tail[i].settled]
+    def resend(self, first: int, last: int) -> Spans:
+        """Give these rows again, parked ones too; returns which of them there are."""
+        self.unpark(first, last)
+        held = [i for i in inside(self.tail, first, last) if not self.tail[i].settled]
         self.release([*held, *inside(self.flight, first, last)])
         kept = self.kept.overlap(first, last)
         for span in kept:
             self.outlet.back(*span)
-        return len(held) + sum(map(_size, kept)) + sum(map(_size, self.stored.overlap(first, last)))
+        return Spans([*((i, i) for i in held), *kept, *self.stored.overlap(first, last)])
+
+    def park(self, identity: int) -> None:
+        """Give this row no more until it is asked for: it is of no use to whom it was given."""
+        closed = self.tail.get(identity)
+        if closed:
+            closed.taken = False
+        if closed or self.flight.pop(identity, None) is not None:
+            self.outlet.park(identity)
+
+    def unpark(self, first: int, last: int) -> int:
+        """Give the parked ones of these rows again, as historical; returns how many there are."""
+        spans = self.outlet.unpark(first, last)
+        for span in spans:
+            for identity in inside(self.tail, *span):
+                self.tail[identity].again = True
+                self.outlet.again(identity)
+            for waiting in self.stored.overlap(*span):
+                self.outlet.back(*waiting)
+        return sum(map(_size, spans))
 
     # ---- to disk
 
     def job(self, limit: int, free_now: bool) -> Job:
         """Everything that waits for the disk, rows up to `limit` bytes of data, oldest first."""
-        job = Job(free_now=free_now, lost=self.lost, lost_changed=self.lost_changed)
+        job = Job(free_now=free_now, lost=self.losses.copy(), lost_changed=self.losses.changed)
         size = 0
         for identity, closed in self.tail.items():
             if not closed.stored:
@@ -178,10 +202,9 @@ class Book:
         job.free, job.keep, job.uncounted = list(self.freed), list(self._unflagged), list(self._uncounted)
         job.kept = self.kept.copy()
         job.spared = frozenset(self.flight)
-        job.lost = {code: spans.copy() for code, spans in self.lost.items()}
         firsts = (self.stored.overlap(*lane(stream)) for stream in STREAMS)
         job.firsts = [spans[0][0] for spans in firsts if spans]
-        self.lost_changed = False
+        self.losses.changed = False
         return job
 
     def committed(self, job: Job, done: Done) -> None:
@@ -236,7 +259,7 @@ class Book:
 
     def failed(self, job: Job) -> None:
         """The job is not on disk, as far as one knows."""
-        self.lost_changed = self.lost_changed or job.lost_changed
+        self.losses.changed = self.losses.changed or job.lost_changed
         for identity, _, _ in job.rows:
             if identity in self.tail:
                 self.tail[identity].doubtful = True
@@ -255,15 +278,11 @@ class Book:
         if self.stored.remove(identity, identity):
             self.stored_readings -= readings
             self.dropped.add(readings, 1)
-            self.note_lost(code, identity, identity)
+            self.losses.note(code, identity, identity)
         self.outlet.remove(identity, identity)
         self.flight.pop(identity, None)
         if identity in self.tail:
             self._leave(identity)
-
-    def note_lost(self, code: str, first: int, last: int) -> None:
-        self.lost.setdefault(code, Spans()).add(first, last)
-        self.lost_changed = True
 
     def shrink(self, limit: int) -> None:
         """Give up the oldest of the lowest priority until the tail is below `limit` bytes: the disk does not write."""
@@ -275,10 +294,11 @@ class Book:
             if self.tail_bytes < limit:
                 return
             closed = self._forget(identity)
+            self.outlet.remove(identity, identity)
             if not closed.settled:
                 self.held_readings -= closed.batch.count
                 self.dropped.add(closed.batch.count, 1)
-                self.note_lost("store-disk", identity, identity)
+                self.losses.note("store-disk", identity, identity)
 
     # ---- the database is opened (again)
 
@@ -309,7 +329,7 @@ class Book:
             self.stored.add(first, last)
             self.outlet.back(first, last)
             for identity in inside(self.flight, first, last):
-                self.outlet.remove(identity, identity)
+                self.outlet.hold(identity, identity)
         for span in found.kept:
             self.kept.add(*span)
         self.stored_readings += found.readings
@@ -323,7 +343,8 @@ class Book:
     def reopened(self) -> None:
         """All that can be found has been found: the rest is lost."""
         for first, last in self.missing:
-            self.note_lost("store-damaged", first, last)
+            self.losses.note("store-damaged", first, last)
+            self.outlet.remove(first, last)
             for identity in inside(self.flight, first, last):
                 del self.flight[identity]
         # Readings without a batch belong to settled rows whose deletion was on disk although it seemed to fail.
@@ -334,17 +355,7 @@ class Book:
         self._known = Known()
         later, self._later = self._later, Spans()
         for span in later:
-            self.settle(*span)
-
-    def report_lost(self, code: str, most: int) -> Spans:
-        """Some of what was given up, to be announced now."""
-        spans = Spans(list(self.lost[code])[:most])
-        for span in spans:
-            self.lost[code].remove(*span)
-        if not self.lost[code]:
-            del self.lost[code]
-        self.lost_changed = True
-        return spans
+            self._settle(*span)
 
     # ---- to look at
 

@@ -17,7 +17,7 @@ from gateway.model import Batch
 from gateway.store import opening, salvage
 from gateway.store.job import Done, Found, Job, Known, Opened
 from gateway.store.opening import PAGE, DiskFailed, judge
-from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, parts, row_id, to_batch, to_row
+from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, origin_of, parts, row_id, to_batch, to_row
 from gateway.store.spans import Span, Spans
 from gateway.store.tables import islands, oldest, readings, small
 
@@ -87,9 +87,9 @@ class Disk:
     def begin(self, run: Run) -> None:
         """Commit a run's row: no two runs share an epoch. Earlier runs without a clean end are unclean from now on."""
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO run VALUES(?,?,'',0,0,0)", (run.number, run.token))
-            newest = db.execute("SELECT n,token FROM run ORDER BY n DESC LIMIT 1").fetchone()
-            if newest != (run.number, run.token):
+            db.execute("INSERT OR IGNORE INTO run VALUES(?,?,'',0,0,0)", (run.number, run.epoch))
+            newest = db.execute("SELECT n,epoch FROM run ORDER BY n DESC LIMIT 1").fetchone()
+            if newest != (run.number, run.epoch):
                 raise GatewayError(
                     f"The store's start counter {run.number} was used before: its lock file was deleted while the disk "
                     f"could not be read. Start the agent again."
@@ -129,8 +129,8 @@ class Disk:
             number = parts(first)[1]
             if number not in runs:
                 origin = db.execute("SELECT origin FROM batch WHERE id=?", (first,)).fetchone()[0]
-                runs[number] = Run(number, str(origin)[:16], "unclean")
-                db.execute("INSERT INTO run VALUES(?,?,?,0,0,0)", (number, runs[number].token, "unclean"))
+                runs[number] = Run(number, origin_of(first, str(origin))[0], "unclean")
+                db.execute("INSERT INTO run VALUES(?,?,?,0,0,0)", (number, runs[number].epoch, "unclean"))
             runs[number] = runs[number].reached(last)
         known = self._known
         for span in known.uncounted:
@@ -163,6 +163,7 @@ class Disk:
             for name, width in (("run", 6), ("state", 2), ("birth", 4)):
                 rows = salvage.table(aside, f"SELECT * FROM {name}")  # noqa: S608  (constants only)
                 db.executemany(f"INSERT OR IGNORE INTO {name} VALUES({','.join('?' * width)})", rows)
+            db.execute(opening.NAME_EPOCHS)
             db.execute("INSERT OR REPLACE INTO state VALUES('.salvage',?)", (aside.name,))
             opened = small(db)
         self._salvaging = salvage.rows(aside)
@@ -187,7 +188,7 @@ class Disk:
         number = parts(row.id)[1]
         here = db.execute("SELECT 1 FROM batch WHERE id=?", (row.id,)).fetchone()  # by an attempt that was cut short
         if not here and self._room() > _pages(len(row.data)) + _MARGIN:
-            found.runs[number] = found.runs.get(number, Run(number, row.origin[:16], "unclean")).reached(row.id)
+            found.runs[number] = found.runs.get(number, Run(number, to_batch(row).epoch, "unclean")).reached(row.id)
             if found.meet(row.id, row.kept, row.readings, self._known):
                 db.execute(_INSERT, row)
                 self._kept_bytes += len(row.data) if row.kept else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.errors import GatewayError, StoreDamaged
 
-VERSION = 1
+VERSION = 2
 """`user_version` of the tables below."""
 PAGE = 1024
 """Bytes per page: a commit of one batch touches three pages, so small pages wear the flash least (measured)."""
@@ -20,10 +20,15 @@ _CHECK_BELOW = 64 * 2**20  # bytes; above, a full check takes too long on flash,
 
 _TABLES = """
 CREATE TABLE batch(id INTEGER PRIMARY KEY,kept,n,t0,m0,clk,zipped,origin,crc,data);
-CREATE TABLE run(n INTEGER PRIMARY KEY,token,ended,e,c,t);
+CREATE TABLE run(n INTEGER PRIMARY KEY,epoch,ended,e,c,t);
 CREATE TABLE state(key PRIMARY KEY,value) WITHOUT ROWID;
 CREATE TABLE birth(device,cfg,body,last,PRIMARY KEY(device,cfg)) WITHOUT ROWID;
 """
+
+NAME_EPOCHS = "UPDATE run SET epoch=n||'-'||epoch WHERE instr(epoch,'-')=0;"
+"""Version 1 kept an epoch without its number, which an imported one need not share with its run."""
+_MIGRATIONS = {1: f"ALTER TABLE run RENAME COLUMN token TO epoch;{NAME_EPOCHS}"}
+"""From each earlier version to the next one."""
 
 _DISK = {
     sqlite3.SQLITE_PERM,
@@ -76,8 +81,9 @@ def connect(path: Path, pages: int) -> sqlite3.Connection:
             "secure_delete=OFF",  # Debian builds with it on: every freed page would be written once more
         ):
             db.execute(f"PRAGMA {pragma}").fetchall()
-        if not version:
-            db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
+        if version < VERSION:
+            steps = "".join(_MIGRATIONS[number] for number in range(version, VERSION)) if version else _TABLES
+            db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")
     except sqlite3.Error:
         close(db)
         raise

@@ -1,31 +1,36 @@
-"""Which batch goes out next: events and commands, then live, then backlog. Pure."""
+"""Which batch goes out next, and which were given already: events and commands, then live, then backlog. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from heapq import heappop, heappush
 
 from gateway.model import Batch
 from gateway.store.places import Closed, Queue
-from gateway.store.rows import lane
+from gateway.store.rows import STREAMS, parts
+from gateway.store.spans import Span, Spans
 
 
 class Outlet:
-    """The row ids that wait to be given. `tail` is the book's: what is in memory; `readable`: the disk can be asked."""
+    """The row ids that wait to be given. `tail` is the book's: what is in memory; `readable`: the disk can be asked.
+
+    `given` are those that went out in this run: nobody can have any other. `parked` are not given until `unpark`.
+    """
 
     def __init__(self, tail: Mapping[int, Closed]) -> None:
         self._tail = tail
         self._live: deque[int] = deque()
-        self._first, self._backlog = Queue(), Queue()
+        self._queues = {stream: Queue() for stream in STREAMS}
+        self.given, self.parked = Spans(), Spans()
         self.readable = True
 
     def offer(self, identity: int) -> None:
         """A new batch is in the tail."""
-        if self._of(identity) is self._first:
-            heappush(self._first.memory, identity)
-        else:
+        if parts(identity)[0] == "t":
             self._live.append(identity)
+        else:
+            heappush(self._of(identity).memory, identity)
 
     def again(self, identity: int) -> None:
         """A batch in the tail was released."""
@@ -33,43 +38,73 @@ class Outlet:
 
     def on_disk(self, first: int, last: int) -> None:
         """Rows just committed: they come after all others."""
-        self._of(first).disk.add(first, last)
+        for span in self._unparked(first, last):
+            self._of(first).disk.add(*span)
 
     def back(self, first: int, last: int) -> None:
         """Rows on disk to be given (again), perhaps before those already fetched."""
-        self._of(first).back(first, last)
+        for span in self._unparked(first, last):
+            self._of(first).back(*span)
+
+    def hold(self, first: int, last: int) -> None:
+        """These rows on disk are in flight: they are not to be given now."""
+        for queue in self._queues.values():
+            queue.disk.remove(first, last)
 
     def remove(self, first: int, last: int) -> None:
-        """These rows on disk are not to be given."""
-        for queue in (self._first, self._backlog):
-            queue.disk.remove(first, last)
+        """These rows are settled or gone."""
+        self.hold(first, last)
+        self.given.remove(first, last)
+        self.parked.remove(first, last)
+
+    def park(self, identity: int) -> None:
+        """A row that was given is not to be given again until `unpark`."""
+        self.parked.add(identity, identity)
+
+    def unpark(self, first: int, last: int) -> list[Span]:
+        """These rows are to be given again: the caller brings back what was parked of them."""
+        return self.parked.remove(first, last)
 
     def reset(self) -> None:
         """Nothing is known of the disk any more."""
-        for queue in (self._first, self._backlog):
+        for queue in self._queues.values():
             queue.disk.clear()
             queue.chunk.clear()
             queue.stale = queue.fetching
 
-    def next(self, backlog: bool) -> tuple[int, Batch | None] | None:
-        """Take the next row id out; with its batch when that came from disk."""
-        return self._next(self._first) or self._next_live() or (self._next(self._backlog) if backlog else None)
+    def next(self, backlog: bool, without: Collection[str] = ()) -> tuple[int, Batch | None] | None:
+        """Take the next row id out; with its batch when that came from disk. Not from these streams."""
+        found: tuple[int, Batch | None] | None = None
+        for stream in STREAMS:
+            if found is None and stream not in without:
+                found = self._next_live() if stream == "t" else None
+                if found is None and (backlog or stream != "t"):
+                    found = self._next(self._queues[stream])
+        if found:
+            self.given.add(found[0], found[0])
+        return found
 
-    def wants(self, backlog: bool) -> list[Queue]:
+    def wants(self, backlog: bool, without: Collection[str] = ()) -> list[Queue]:
         """Queues whose next rows should be fetched."""
-        queues = (self._first, self._backlog) if backlog else (self._first,)
-        return [q for q in queues if self.readable and q.disk and not q.chunk and not q.fetching]
+        wanted = [q for s, q in self._queues.items() if s not in without and (backlog or s != "t")]
+        return [q for q in wanted if self.readable and q.disk and not q.chunk and not q.fetching]
 
     def prune(self) -> None:
         """Forget what has left the tail: nobody may be there to take it for weeks."""
         while self._live and not self._waits(self._live[0]):
             self._live.popleft()
-        for queue in (self._first, self._backlog):
+        for queue in self._queues.values():
             while queue.memory and not self._waits(queue.memory[0]):
                 heappop(queue.memory)
 
     def _of(self, identity: int) -> Queue:
-        return self._backlog if identity >= lane("t")[0] else self._first
+        return self._queues[parts(identity)[0]]
+
+    def _unparked(self, first: int, last: int) -> Spans:
+        rest = Spans([(first, last)])
+        for span in self.parked.overlap(first, last):
+            rest.remove(*span)
+        return rest
 
     def _waits(self, identity: int) -> bool:
         closed = self._tail.get(identity)

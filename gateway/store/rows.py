@@ -41,18 +41,16 @@ def run_span(stream: str, run: int) -> Span:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the agent. `ended` is "" while it runs, then "clean" or "unclean"; `high` is the highest committed
-    sequence number of each stream, in the order of STREAMS.
+    """One run of the agent, or of another one whose batches were imported: then `epoch` has a number of its own.
+
+    `ended` is "" while it runs, then "clean" or "unclean"; `high` is the highest committed sequence number of each
+    stream, in the order of STREAMS.
     """
 
     number: int
-    token: str
+    epoch: str
     ended: str = ""
     high: tuple[int, int, int] = (0, 0, 0)
-
-    @property
-    def epoch(self) -> str:
-        return f"{self.number}-{self.token}"
 
     def reached(self, identity: int) -> Run:
         """Return the run with the row's sequence number taken into its highest ones."""
@@ -62,7 +60,7 @@ class Run:
 
 
 class Row(NamedTuple):
-    """A row of table `batch`, self-explaining: `origin` is the run's token and the boot id, `crc` covers it all."""
+    """A row of table `batch`, self-explaining: `origin` says epoch and boot id, `crc` covers it all."""
 
     id: int
     kept: int
@@ -77,17 +75,26 @@ class Row(NamedTuple):
 
 
 def to_row(identity: int, batch: Batch, kept: bool) -> Row:
-    origin = batch.epoch.partition("-")[2] + batch.boot
+    number, _, token = batch.epoch.partition("-")
+    own = number == str(parts(identity)[1]) and len(token) == _TOKEN
+    origin = token + batch.boot if own else f"{batch.epoch} {batch.boot}"
     row = Row(identity, int(kept), batch.count, batch.t0, batch.m0, batch.clk, int(batch.zipped), origin, 0, batch.data)
     return row._replace(crc=_crc(row))
 
 
 def to_batch(row: Row) -> Batch:
     """The batch of a row, marked historical: it comes from disk."""
-    stream, run, seq = parts(row.id)
-    epoch = f"{run}-{row.origin[:_TOKEN]}"
-    boot = row.origin[_TOKEN:]
+    stream, _, seq = parts(row.id)
+    epoch, boot = origin_of(row.id, row.origin)
     return Batch(epoch, stream, seq, boot, row.t0, row.m0, row.clk, row.readings, bool(row.zipped), row.data, True)
+
+
+def origin_of(identity: int, origin: str) -> tuple[str, str]:
+    """(epoch, boot id) of a row: the short form leaves out the number, which stands in the row id."""
+    epoch, space, boot = origin.partition(" ")
+    if space:
+        return epoch, boot
+    return f"{parts(identity)[1]}-{origin[:_TOKEN]}", origin[_TOKEN:]
 
 
 def is_whole(row: Row) -> bool:

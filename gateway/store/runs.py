@@ -15,6 +15,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._all: dict[int, Run] = {}
+        self._numbers: dict[str, int] = {}
         self.current = Run(0, "")
 
     @property
@@ -23,6 +24,7 @@ class Runs:
 
     def start(self, run: Run) -> None:
         self._all[run.number] = self.current = run
+        self._numbers[run.epoch] = run.number
 
     def found(self, runs: Mapping[int, Run]) -> None:
         """These were met on disk; what has not ended and is not the current one, ended unclean."""
@@ -31,15 +33,15 @@ class Runs:
             e, c, t = map(max, mine.high, run.high)
             ended = mine.ended or ("" if number == self.number else "unclean")
             self._all[number] = replace(mine, ended=ended, high=(e, c, t))
+            self._numbers[mine.epoch] = number
 
     def spans(self, epoch: str, stream: str, ranges: Iterable[Span]) -> list[Span]:
         """Row ids of an epoch's sequence numbers; none of an epoch or stream that is not known."""
-        number = epoch.partition("-")[0]
-        run = self._all.get(int(number)) if number.isdecimal() and len(number) < 9 else None
-        if run is None or run.epoch != epoch or stream not in LANES:
+        number = self._numbers.get(epoch)
+        if number is None or stream not in LANES:
             return []
         clipped = ((max(first, 1), min(last, LAST_SEQ)) for first, last in ranges)
-        return [(row_id(stream, run.number, a), row_id(stream, run.number, b)) for a, b in clipped if a <= b]
+        return [(row_id(stream, number, a), row_id(stream, number, b)) for a, b in clipped if a <= b]
 
     def sequences(self, spans: Iterable[Span]) -> list[dict[str, Any]]:
         """Row ids as [{epoch, stream, ranges}]."""

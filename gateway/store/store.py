@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import floor, inf
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from gateway.store.book import Book
 from gateway.store.disk import Disk
 from gateway.store.lock import Lock
 from gateway.store.opening import DiskFailed
-from gateway.store.rows import Run
+from gateway.store.rows import Run, lane, parts
+from gateway.store.spans import Spans
 from gateway.store.tail import Open, pieces
 from gateway.store.writer import Writer
 from gateway.uplink.payload.native import encode_blocks
@@ -76,7 +77,7 @@ class Store:
                     f"read-only or failing, or the files belong to another user. Free space, or correct the owner."
                 ) from error
         number = max([lock.starts, *(opened.found.runs if opened else ())]) + 1
-        run = Run(number, secrets.token_hex(8))
+        run = Run(number, f"{number}-{secrets.token_hex(8)}")
         self._book.runs.start(run)
         self.epoch = run.epoch
         lock.started(number)
@@ -219,14 +220,17 @@ class Store:
 
     # ---- out
 
-    def take(self, backlog: bool = True) -> Batch | None:
-        """Give the next batch: events and commands, then live, then backlog. None: nothing now, see `more`."""
+    def take(self, backlog: bool = True, without: Collection[str] = ()) -> Batch | None:
+        """Give the next batch: events and commands, then live, then backlog. None: nothing now, see `more`.
+
+        `without` names streams that must wait.
+        """
         self._writer.note_anchor()
         self._announce()
-        batch = self._book.take(backlog)
+        batch = self._book.take(backlog, without)
         if batch is None:
             self._more.clear()
-        for queue in self._book.outlet.wants(backlog):
+        for queue in self._book.outlet.wants(backlog, without):
             self._writer.fetch(queue)
         return batch and self._writer.corrected(batch)
 
@@ -235,7 +239,7 @@ class Store:
         await self._more.wait()
 
     def settle(self, epoch: str, stream: str, ranges: Ranges) -> int:
-        """Free these batches; returns how many of them were known."""
+        """Free those of these batches that this run has given; returns how many of them were known."""
         known = sum(self._book.settle(*span) for span in self._book.runs.spans(epoch, stream, ranges))
         if known:
             self._room.set()
@@ -251,21 +255,46 @@ class Store:
             self._book.release([span[0] for e, s, seq in keys for span in spans(e, s, ((seq, seq),))])
         self._changed()
 
-    async def resend(self, epoch: str, stream: str, ranges: Ranges) -> int:
-        """Give these batches again, kept ones too, as historical; returns how many there are."""
+    def park(self, key: tuple[str, str, int]) -> None:
+        """Keep this batch without giving it again, until `unpark` or `resend` asks for it, or the next run begins."""
+        epoch, stream, seq = key
+        for identity, _ in self._book.runs.spans(epoch, stream, ((seq, seq),)):
+            self._book.park(identity)
+
+    def unpark(self, stream: str) -> int:
+        """Give the parked batches of a stream again, as historical; returns how many there are."""
+        count = self._book.unpark(*lane(stream))
+        self._changed()
+        return count
+
+    async def resend(self, epoch: str, stream: str, ranges: Ranges) -> tuple[int, Ranges]:
+        """Give these batches again, kept and parked ones too, as historical.
+
+        Returns how many there are, and those that are not: settled and freed, or never there. A number that this run
+        has not reached is neither.
+        """
         if self._keep:
             await self._writer.commit()  # what was settled a moment ago is not on disk yet
-        found = sum(self._book.resend(*span) for span in self._book.runs.spans(epoch, stream, ranges))
+        if epoch == self.epoch:
+            reached = self._book.seqs.get(stream, 0)
+            ranges = tuple((first, min(last, reached)) for first, last in ranges if first <= reached)
+        missing = Spans(ranges)
+        found = 0
+        for span in self._book.runs.spans(epoch, stream, ranges):
+            there = self._book.resend(*span)
+            found += len(there)
+            for first, last in [*there, *self._book.losses.among(*span)]:
+                missing.remove(parts(first)[2], parts(last)[2])
         self._changed()
-        return found
+        return found, tuple(missing)
 
     def _announce(self) -> None:
         """Report the exact ranges of what was given up, when somebody listens, now and then."""
-        for code in list(self._book.lost):
+        for code in list(self._book.losses.spans):
             now = self._clock.monotonic()
             if now >= self._announce_at.get(code, -inf):
                 self._announce_at[code] = now + ANNOUNCE_EVERY
-                spans = self._book.report_lost(code, _ANNOUNCED)
+                spans = self._book.losses.take(code, _ANNOUNCED)
                 self._tell(notices.lost(code, self._book.runs.sequences(spans), len(spans)))
 
     # ---- to disk
@@ -326,6 +355,7 @@ class Store:
             "pending": pending.readings + open_readings,
             "pending_batches": pending.batches,
             "stored": book.committed_readings,
+            "parked_batches": len(book.outlet.parked),
             "uncommitted": book.held_readings + open_readings,
             "in_flight": sum(closed.taken for closed in book.tail.values()) + len(book.flight),
             "tail_bytes": book.tail_bytes + (waiting.size if waiting is not None else 0),

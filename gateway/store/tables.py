@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgpack
 
 from gateway.store.job import Found, Opened
-from gateway.store.rows import Run, lane
+from gateway.store.rows import Run, lane, parts, run_span
 from gateway.store.spans import Span, Spans
+
+_ISLAND = """
+SELECT count(*), min(id), max(id), sum(kept<>0), sum(CASE typeof(n) WHEN 'integer' THEN n END),
+sum(CASE kept WHEN 1 THEN length(data) END) FROM batch WHERE id BETWEEN ? AND ?
+"""
+_ROWS = "SELECT id,kept<>0,n,CASE kept WHEN 1 THEN length(data) END FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
+_FEW = 2048  # rows that are looked at one by one
+# A damaged number of readings is found when its row is read.
 
 
 def readings(db: sqlite3.Connection, span: Span) -> int:
@@ -17,25 +26,56 @@ def readings(db: sqlite3.Connection, span: Span) -> int:
     return int(total or 0)
 
 
-def islands(db: sqlite3.Connection) -> Iterator[tuple[int, int, int, int, int]]:
-    """Consecutive rows of a kind: (first id, last id, kept, readings, bytes if kept)."""
-    query = "SELECT id,kept,n,CASE kept WHEN 1 THEN length(data) END FROM batch WHERE id BETWEEN 1 AND ? ORDER BY id"
+class Island(NamedTuple):
+    """Consecutive rows of a kind. `size` is the bytes of kept ones."""
+
+    first: int
+    last: int
+    kept: bool
+    readings: int
+    size: int
+
+
+def islands(db: sqlite3.Connection) -> Iterator[Island]:
+    """Every row of the table, as few islands; neighbours may be cut apart."""
+    next_one = "SELECT id FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1"
+    at, end = 1, lane("t")[1]
+    while found := db.execute(next_one, (at, end)).fetchone():
+        stream, run, _ = parts(found[0])
+        last = run_span(stream, run)[1]
+        yield from _islands(db, found[0], last)
+        at = last + 1
+
+
+def _islands(db: sqlite3.Connection, first: int, last: int) -> Iterator[Island]:
+    """Let SQLite look whether the rows are one island; else halve them: months of backlog have few holes."""
+    count, low, high, kept, total, size = db.execute(_ISLAND, (first, last)).fetchone()
+    if count and high - low + 1 == count and kept in (0, count):
+        yield Island(low, high, bool(kept), total or 0, size or 0)
+    elif count > _FEW:
+        middle = (low + high) // 2
+        yield from _islands(db, low, middle)
+        yield from _islands(db, middle + 1, high)
+    elif count:
+        yield from _walked(db, low, high)
+
+
+def _walked(db: sqlite3.Connection, low: int, high: int) -> Iterator[Island]:
     first = last = kept = readings = size = 0
-    for identity, flag, count, length in db.execute(query, (lane("t")[1],)):
-        if identity != last + 1 or flag != kept:
+    for identity, flag, count, length in db.execute(_ROWS, (low, high)):
+        if identity != last + 1 or bool(flag) != kept:
             if last:
-                yield first, last, kept, readings, size
-            first, kept, readings, size = identity, flag, 0, 0
+                yield Island(first, last, bool(kept), readings, size)
+            first, kept, readings, size = identity, bool(flag), 0, 0
         last = identity
-        readings += count if type(count) is int else 0  # a damaged number is found when the row is read
+        readings += count if type(count) is int else 0
         size += length or 0
-    if last:
-        yield first, last, kept, readings, size
+    yield Island(first, last, bool(kept), readings, size)
 
 
 def small(db: sqlite3.Connection) -> Opened:
     """Read the small tables."""
-    runs = {n: Run(n, token, ended, (e, c, t)) for n, token, ended, e, c, t in db.execute("SELECT * FROM run")}
+    runs = {n: Run(n, epoch, ended, (e, c, t)) for n, epoch, ended, e, c, t in db.execute("SELECT * FROM run")}
     state = dict(db.execute("SELECT key,value FROM state WHERE key IN ('.lost','.anchors','.salvage')"))
     lost = {name: Spans(spans) for name, spans in msgpack.unpackb(state.get(".lost", b"\x80")).items()}
     anchors = msgpack.unpackb(state.get(".anchors", b"\x80"))

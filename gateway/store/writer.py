@@ -20,6 +20,7 @@ from gateway.store.births import Births
 from gateway.store.book import Book
 from gateway.store.disk import CHUNK_ROWS, Disk
 from gateway.store.job import Done, Job, Opened
+from gateway.store.losses import Losses
 from gateway.store.opening import DiskFailed
 from gateway.store.places import Queue
 
@@ -81,7 +82,7 @@ class Writer:
             return False
         book.absorb(found)
         if not self._opened:  # later on, the book knows better
-            book.lost, self._opened = opened.lost, True
+            book.losses, self._opened = Losses(opened.lost), True
         self._anchors = opened.anchors | self._anchors
         self.births.found(opened.births)
         book.outlet.readable = True

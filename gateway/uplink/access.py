@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from gateway.model import Uplink
 from gateway.uplink import trouble
 
 _MAX_PASSWORD = 4096
+_PEEK_WITHIN = 3.0
 
 
 class Endpoint(NamedTuple):
@@ -46,6 +48,24 @@ def tls_context(access: Uplink) -> ssl.SSLContext:
     context.sslsocket_class = _TlsSocket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def certificate_at(address: str, port: int, host: str) -> bytes | None:
+    """Return the certificate that is shown there, unverified: only to say from when until when it is valid.
+
+    Nothing is sent over that connection. None when there is no answer.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.sslsocket_class = _TlsSocket
+    try:
+        with (
+            socket.create_connection((address, port), timeout=_PEEK_WITHIN) as line,
+            context.wrap_socket(line, server_hostname=host) as shown,
+        ):
+            return shown.getpeercert(binary_form=True)
+    except (OSError, ValueError):
+        return None
 
 
 def password(path: str) -> str | None:

@@ -59,6 +59,15 @@ COLUMN: Schema = {
     "is no value and running sums skip it; in JSON, integers beyond 2^53 are text. [null, values]: values as they are.",
     "items": {"type": ["integer", "null", "array"], "items": VALUE},
 }
+SEVERITY: Schema = {"type": "string", "enum": ["info", "warning", "error", "critical"]}
+EVENT_DATA: Schema = {
+    "type": "object",
+    "description": "What else belongs to the event. Two codes name batches by their exact ranges.",
+    "properties": {
+        "dropped": array(ref("Ranges"), description="Given up, or a dead letter: these count as settled."),
+        "missing": array(ref("Ranges"), description="Asked for by dn/resend, and not stored."),
+    },
+}
 BLOCK: Schema = {
     "type": "array",
     "minItems": 6,
@@ -90,8 +99,8 @@ SCHEMAS: dict[str, Schema] = {
     "Event": record(
         _HEAD
         | {"epoch": EPOCH, "stream": {"type": "string", "const": "e"}, "seq": SEQ, "ts": WALL, "clk": CLK, "id": TEXT}
-        | {"state": {"type": "string", "enum": ["raised", "cleared"]}, "severity": TEXT, "code": TEXT}
-        | {"bus": TEXT, "device": TEXT, "text": TEXT, "cause": TEXT, "advice": TEXT, "data": {"type": "object"}},
+        | {"state": {"type": "string", "enum": ["raised", "cleared"]}, "severity": SEVERITY, "code": TEXT}
+        | {"bus": TEXT, "device": TEXT, "text": TEXT, "cause": TEXT, "advice": TEXT, "data": EVENT_DATA},
         _HIST,
         "Something began or ended. Raised and cleared have the same id.",
     ),

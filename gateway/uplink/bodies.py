@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from gateway import __version__
 from gateway.model import Device, Site, StoreSettings
-from gateway.uplink.counters import Counters
 from gateway.uplink.payload.native_json import plain
 
 
@@ -63,7 +61,7 @@ def clock(gateway: str, boot: str, anchor: int) -> dict[str, Any]:
 
 
 def health(
-    gateway: str, ts: int, uplink: Counters, store: Mapping[str, Any], rest: Mapping[str, Any]
+    gateway: str, ts: int, uplink: Mapping[str, Any], store: Mapping[str, Any], rest: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Body of `up/health`: the counters of every hop."""
-    return {"v": 1, "gw": gateway, "ts": ts, "uplink": asdict(uplink), "store": dict(store)} | dict(rest)
+    return {"v": 1, "gw": gateway, "ts": ts, "uplink": dict(uplink), "store": dict(store)} | dict(rest)

@@ -31,9 +31,19 @@ class Counters:
     """Batches that dn/resend brought back."""
     overdue: int = 0
     """Batches sent again because the IOC did not acknowledge them in time."""
+    dead_letters: int = 0
+    """Batches that were refused for good: they stay on disk, and are not sent."""
     undeliverable: int = 0
-    """Batches that no packet of this broker can carry."""
+    """Those of them that no packet of this broker can carry."""
+    revived: int = 0
+    """Dead letters that were sent again because their topic was opened."""
+    missing: int = 0
+    """Numbers in dn/resend that are not stored."""
+    takeovers: int = 0
+    """Connections that another client with the same id has ended."""
     malformed: int = 0
     """Messages on dn/* that do not follow the contract."""
     discarded: int = 0
     """Messages on dn/* that came faster than they were read."""
+    rebirths: int = 0
+    """Requests on dn/rebirth."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.model import event
 
-NOBODY_LISTENS, REFUSED = "nobody-listens", "refused"
+NOBODY_LISTENS, REFUSED, NOT_AUTHORISED = "nobody-listens", "refused", "not-authorised"
 _FIRST_DELAY, _LAST_DELAY = 1.0, 30.0
 
 
@@ -29,15 +29,19 @@ class Holds:
     last_delay: float = _LAST_DELAY
     streams: dict[str, Hold] = field(default_factory=dict)
 
-    def admits(self, stream: str, now: float) -> bool:
-        """Whether a batch of the stream may be sent now: always, or as the probe."""
-        hold = self.streams.get(stream)
-        if hold is None:
-            return True
-        if hold.probing or now < hold.until:
-            return False
-        hold.probing = True
-        return True
+    def held(self, now: float) -> dict[str, float]:
+        """The streams of which no batch may be sent now, and for how many seconds at least."""
+        held = {name: hold.until - now for name, hold in self.streams.items() if now < hold.until}
+        return held | {name: self.last_delay for name, hold in self.streams.items() if hold.probing}
+
+    def probe(self, stream: str) -> None:
+        """A batch is sent: when the stream was held, it is the only one until it is answered."""
+        if stream in self.streams:
+            self.streams[stream].probing = True
+
+    def is_closed(self, stream: str) -> bool:
+        """Whether the stream's topic was closed to this gateway."""
+        return stream in self.streams and self.streams[stream].code == NOT_AUTHORISED
 
     def worked(self, stream: str) -> list[dict[str, Any]]:
         """A batch arrived: the stream is free again. Returns events."""
@@ -47,7 +51,7 @@ class Holds:
         return [_told(stream, hold.code, "messages of this stream arrive again", raised=False)]
 
     def failed(self, stream: str, code: str, text: str, now: float) -> list[dict[str, Any]]:
-        """A batch was not taken; `code` is NOBODY_LISTENS or REFUSED. Returns events."""
+        """A batch was not taken; `code` is one of the three above. Returns events."""
         hold = self.streams.get(stream)
         if hold is None:
             self.streams[stream] = Hold(code, self.first_delay, now + self.first_delay)
@@ -62,7 +66,7 @@ class Holds:
         return [_told(stream, before, "the reason has changed", raised=False), _told(stream, code, text)]
 
     def skipped(self, stream: str) -> None:
-        """The probe could not be sent at all: the next batch may."""
+        """The probe told nothing about the stream: the next batch may."""
         if stream in self.streams:
             self.streams[stream].probing = False
 
@@ -84,7 +88,11 @@ _WHY = {
         "Start the IOC's receiver. Nothing is lost: the store keeps everything until somebody listens.",
     ),
     REFUSED: (
-        "The broker's access list does not let this gateway write to the topic, or a quota is used up.",
-        "Let the broker's administrator allow this gateway's topics. Nothing is lost: the store keeps everything.",
+        "A quota at the broker is used up, or the broker has trouble of its own.",
+        "Look into the broker's log. Nothing is lost: the store keeps everything, and the agent tries again.",
+    ),
+    NOT_AUTHORISED: (
+        "The broker's access list does not let this gateway write to the topic.",
+        "Let the broker's administrator allow this gateway's topics. What was refused waits on the disk for that.",
     ),
 }

@@ -8,8 +8,8 @@ The library's private names that are used here hold for the pinned minor version
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections import deque
+import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Any, Self
@@ -24,26 +24,20 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.errors import UplinkError
 from gateway.model import Uplink
-from gateway.uplink import trouble
-from gateway.uplink.access import Endpoint, endpoint, password, tls_context
+from gateway.uplink import budget, trouble
+from gateway.uplink.access import Endpoint, certificate_at, endpoint, password, tls_context
 from gateway.uplink.message import FAILURES, SUCCESS, Incoming, Labels, Will
+from gateway.uplink.names import Line, Way, shown_by, unsent
+from gateway.uplink.pulse import DEAD, PING, Pulse
+from gateway.uplink.waiting import Answers, Inbox, retrieved
 
 CONNECT_WITHIN = 10.0
 DAY = 86400
 _TOO_NEW = {0x01, 0x84}  # CONNACK: unacceptable protocol version, as a 3.1.1 and as a 5 broker say it
 _CHOKED = {0x82, 0x95}  # DISCONNECT: protocol error (also of the answer: mosquitto's PUBACK 0x95), packet too large
 _UNANSWERED = 64  # messages that the broker may send before we have acknowledged the first
-_QUEUE = 1000
-_MAX_INCOMING = 5 * 2**20
+_MAX_INCOMING = 2 * 2**20  # the largest of ours is half of it
 _MOST = 65535
-
-
-def reason_name(code: int) -> str:
-    """The specification's name of a PUBACK reason code."""
-    try:
-        return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
-    except KeyError:
-        return f"reason 0x{code:02x}"
 
 
 class Session:
@@ -58,6 +52,8 @@ class Session:
         self.maximum_packet: int | None = getattr(link.granted, "MaximumPacketSize", None)
         self.sees_refusals = version == "5"
         """Whether a PUBACK can say no: on 3.1.1 a refused message looks like an accepted one."""
+        self.certificate = shown_by(link.socket)
+        """From when until when the broker's certificate is valid; None without TLS."""
         self.closed = link.lost
 
     @classmethod
@@ -69,15 +65,16 @@ class Session:
         will: Will | None = None,
         *,
         expiry: int = DAY,
+        way: Way | None = None,
     ) -> Self:
         """Connect, or raise UplinkError: what happened, the probable cause, what to do.
 
         `access` holds the certificates and the password; `expiry` is how many seconds the broker keeps what it could
         not deliver (0: nothing, and nothing from before).
         """
-        target = endpoint(url)
+        target, way = endpoint(url), way or Way()
         for protocol, version in ((aiomqtt.ProtocolVersion.V5, "5"), (aiomqtt.ProtocolVersion.V311, "3.1.1")):
-            link = _Link(target, access, identifier, will=will, protocol=protocol, expiry=expiry)
+            link = _Link(target, access, identifier, will=will, protocol=protocol, expiry=expiry, way=way)
             try:
                 await link.reach()
             except MqttConnectError as error:
@@ -86,7 +83,7 @@ class Session:
                     continue
                 raise trouble.refused(url, code, str(error.rc), access) from error
             except aiomqtt.MqttError as error:
-                raise trouble.unreachable(url, link.failure, access) from error
+                raise trouble.unreachable(url, link.failure, access, way.clock, link.shown) from error
             return cls(link, version)
         raise AssertionError("the second round returns or raises")
 
@@ -118,7 +115,7 @@ class Session:
         Ends with UplinkError when the connection does.
         """
         while True:
-            message = await self._link.next()
+            message = await self._link.inbox.next()
             yield message
             self._link.acknowledge(message)
 
@@ -128,9 +125,19 @@ class Session:
         return self._link.ended_with in _CHOKED
 
     @property
+    def taken_over(self) -> bool:
+        """Whether it ended because another client has connected with the same id."""
+        return self._link.taken_over
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that have not reached the broker's machine: while they become fewer, a slow line is not a dead one."""
+        return self._link.unsent()
+
+    @property
     def discarded(self) -> int:
         """How many incoming messages found the queue full."""
-        return self._link.discarded
+        return self._link.inbox.discarded
 
     async def close(self, within: float = 2.0) -> None:
         """Say goodbye (the will stays unpublished) and close the socket in any case."""
@@ -151,6 +158,7 @@ class _Link(aiomqtt.Client):
         will: Will | None,
         protocol: aiomqtt.ProtocolVersion,
         expiry: int,
+        way: Way,
     ) -> None:
         newest = protocol is aiomqtt.ProtocolVersion.V5
         super().__init__(
@@ -165,36 +173,29 @@ class _Link(aiomqtt.Client):
             keepalive=max(1, round(access.keepalive)),
             max_inflight_messages=0,  # the window is the publisher's; the library must never queue behind our back
             properties=_connect_properties(expiry) if newest else None,
-            socket_options=_socket_options(access.keepalive),
         )
         self._newest = newest
         self._client.connect_timeout = CONNECT_WITHIN
         self._client.manual_ack_set(True)
-        self._access = access
-        self._tls = target.tls
-        self._abandoned = self._dialling = False
-        self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._arrived: deque[Incoming] = deque()
-        self._news = asyncio.Event()
+        self._line = Line(way, target.host, target.port, access.keepalive)
+        # The library would resolve the name and connect in its thread: it is given the open socket instead.
+        self._client._create_socket_connection = lambda: self._line.socket  # type: ignore[method-assign]  # noqa: SLF001
+        self._access, self._target, self._way = access, target, way
+        self._abandoned = False
+        self.shown: bytes | None = None
+        self._answers, self.inbox = Answers(), Inbox()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.failure: Exception | None = None
         self.granted: Properties | None = None
         self.session_present = False
-        self.ended_with = self.discarded = 0
+        self.ended_with = 0
+        self.taken_over = False
 
     async def reach(self) -> None:
-        """Connect within CONNECT_WITHIN, or raise MqttError with the reason in `failure`.
-
-        The library resolves the name and opens the socket in a thread, which cannot be cancelled. One that hangs is
-        waited for before the next one starts, so that the loop's few threads stay free for others.
-        """
+        """Connect within CONNECT_WITHIN, or raise MqttError with the reason in `failure`."""
         self.failure = TimeoutError()
-        if _late:
-            await asyncio.wait(list(_late), timeout=CONNECT_WITHIN)
-        if _late:
-            raise aiomqtt.MqttError("an earlier attempt still hangs")
         self._disconnected.add_done_callback(self._ended)
-        task = asyncio.ensure_future(self.__aenter__())
+        task = asyncio.ensure_future(self._come_in())
         reached = False
         try:
             await asyncio.wait([task], timeout=CONNECT_WITHIN)
@@ -205,33 +206,34 @@ class _Link(aiomqtt.Client):
             reached = True
         finally:
             if not reached:
-                self._give_up(task)
+                self._abandoned = True
+                task.cancel()
+                retrieved(task)
+                self.drop("the connection came too late")
 
-    def _give_up(self, task: asyncio.Task[Self]) -> None:
-        """Nobody waits for this attempt any more: end it now, or when its thread has ended."""
-        self._abandoned = True
-        if self._dialling and not task.done():
-            _late.add(task)
-            task.add_done_callback(self._give_up)
-            return
-        _late.discard(task)
-        task.cancel()
-        _retrieved(task)
-        self.drop("the connection came too late")
+    async def _come_in(self) -> None:
+        """Resolve, connect, let the library shake hands in its thread, wait for CONNACK."""
+        try:
+            await self._line.open()
+        except (OSError, UnicodeError) as error:
+            self.failure = error
+            raise aiomqtt.MqttError(str(error)) from error
+        self._way.spent(budget.connecting(tls=self._target.tls))
+        await self.__aenter__()
+        self._line.accepted()
 
     def send(
         self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties | None
     ) -> asyncio.Future[int]:
-        future: asyncio.Future[int] = self._loop.create_future()
+        self._spend(len(topic) + len(payload) + 16)
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTT_ERR_SUCCESS:
             raise UplinkError(self.lost.result() if self.lost.done() else f"The message was not sent: {info.rc!s}.")
         if qos:
             # The library writes from the loop's own callback, so the answer cannot be here before this line.
-            self._pending[info.mid] = future
-            future.add_done_callback(_retrieved)
-        else:
-            future.set_result(SUCCESS)
+            return self._answers.expect(info.mid)
+        future: asyncio.Future[int] = self._loop.create_future()
+        future.set_result(SUCCESS)
         return future
 
     async def ask_for(self, filters: tuple[str, ...]) -> list[ReasonCode]:
@@ -239,21 +241,11 @@ class _Link(aiomqtt.Client):
         result, mid = self._client.subscribe(topics)
         if result != MQTT_ERR_SUCCESS or mid is None:
             raise UplinkError(f"The broker cannot be asked for messages: {result!s}.")
-        future: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
-        self._pending[mid] = future
-        future.add_done_callback(_retrieved)
         try:
-            return await asyncio.wait_for(future, CONNECT_WITHIN)
+            codes: list[ReasonCode] = await asyncio.wait_for(self._answers.expect(mid), CONNECT_WITHIN)
         except TimeoutError:
             raise UplinkError("The broker did not answer a subscription in time.") from None
-
-    async def next(self) -> Incoming:
-        while not self._arrived:
-            if self.lost.done():
-                raise UplinkError(self.lost.result())
-            self._news.clear()
-            await self._news.wait()
-        return self._arrived.popleft()
+        return codes
 
     def acknowledge(self, message: Incoming) -> None:
         if message.qos:
@@ -266,17 +258,15 @@ class _Link(aiomqtt.Client):
     def drop(self, why: str) -> None:
         """Close the socket now, without a goodbye."""
         self._client._sock_close()  # noqa: SLF001  the library has no public way
+        self._line.cut()
         self._end(why)
 
     def _end(self, why: str) -> None:
         if self.lost.done():
             return
         self.lost.set_result(why)
-        self._news.set()
-        pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(UplinkError(why))
+        self.inbox.end(why)
+        self._answers.fail(why)
 
     def _ended(self, future: asyncio.Future[None]) -> None:
         """The library's own sign of the end, also when reading has raised."""
@@ -284,19 +274,48 @@ class _Link(aiomqtt.Client):
         self._end(trouble.ended(str(error) if error else ""))
 
     def _client_connect(self) -> None:
-        """In a thread: read the secrets, open the socket, send CONNECT."""
-        self._dialling = True
+        """In a thread: read the secrets, shake hands, send CONNECT."""
         try:
-            if self._tls:
+            if self._target.tls:
                 self._client.tls_set_context(tls_context(self._access))
             if self._access.username:
                 self._client.username_pw_set(self._access.username, password(self._access.password_file))
             super()._client_connect()
         except (OSError, ValueError, UplinkError) as error:
             self.failure = error
+            if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in trouble.OUT_OF_DATE:
+                self.shown = certificate_at(*self._line.address, self._target.host)
             raise aiomqtt.MqttError(str(error)) from error
         finally:
-            self._dialling = False
+            if self._abandoned:
+                with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                    self._loop.call_soon_threadsafe(self.drop, "the connection came too late")
+
+    async def _misc_loop(self) -> None:
+        """Keep alive. The library's own would notice a dead broker only after twice the time."""
+        client = self._client
+        pulse = Pulse(float(self._keepalive))
+        while self.socket:
+            heard, said = client._last_bytes_received, client._last_msg_out  # noqa: SLF001  no public way
+            verdict = pulse.look(self._loop.time(), heard=heard, said=said, unsent=self.unsent())
+            if verdict == PING:
+                client._send_pingreq()  # noqa: SLF001  ditto
+                self._spend(2)
+            elif verdict == DEAD:
+                self.drop(trouble.SILENT)
+            await asyncio.sleep(pulse.tick)
+
+    @property
+    def socket(self) -> Any:
+        """The open socket; None when there is none."""
+        return self._client.socket()
+
+    def unsent(self) -> int:
+        held = sum(packet["to_process"] for packet in self._client._out_packet)  # noqa: SLF001  no public way
+        return held + (unsent(self.socket) if self.socket else 0)
+
+    def _spend(self, size: int) -> None:
+        self._way.spent(budget.on_wire(size, tls=self._target.tls))
 
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
         if self._abandoned:  # still in the thread: nobody waits for this connection any more
@@ -329,41 +348,30 @@ class _Link(aiomqtt.Client):
             self._connected.set_exception(aiomqtt.MqttError("the connection ended before it was accepted"))
             self._connected.exception()  # seen, should nobody wait for it any more
         self.ended_with = _code(reason_code)
-        self._end(trouble.ended(str(reason_code) if flags.is_disconnect_packet_from_server else ""))
+        said = flags.is_disconnect_packet_from_server
+        self.taken_over |= said and self.ended_with == 0x8E
+        self._end(trouble.ended(str(reason_code) if said else ""))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:  # noqa: ARG002  the library's signature
-        self._answer(mid, _code(reason_code))
+        self._answered(mid, _code(reason_code))
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reason_codes: Any, properties: Any = None) -> None:  # noqa: ARG002  the library's signature
-        self._answer(mid, reason_codes)
+        self._answered(mid, reason_codes)
 
-    def _answer(self, mid: int, answer: Any) -> None:
-        future = self._pending.pop(mid, None)
-        if future and not future.done():
-            future.set_result(answer)
+    def _answered(self, mid: int, answer: Any) -> None:
+        if self._answers.answer(mid, answer):
+            self._spend(4)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:  # noqa: ARG002  the library's signature
+        self._spend(len(message.payload) + 40)
         try:
             arrived = Incoming(message.topic, bytes(message.payload), bool(message.retain), message.qos, message.mid)
         except UnicodeDecodeError:  # a topic that is not UTF-8 is none of ours
+            self.inbox.discarded += 1
             arrived = None
-        if arrived is None or len(self._arrived) >= _QUEUE:
-            self.discarded += 1
+        if arrived is None or not self.inbox.put(arrived):
             client.ack(message.mid, message.qos)
-            return
-        self._arrived.append(arrived)
-        self._news.set()
-
-
-_late: set[asyncio.Task[Any]] = set()
-"""Attempts that nobody waits for any more: kept until their thread has ended."""
-
-
-def _retrieved(future: asyncio.Future[Any]) -> None:
-    """Whoever asked may have gone with the connection: an unseen failure is no event for the loop's log."""
-    if future.done() and not future.cancelled():
-        future.exception()
 
 
 def _code(reason: Any) -> int:
@@ -389,11 +397,3 @@ def _connect_properties(expiry: int) -> Properties:
     properties.ReceiveMaximum = _UNANSWERED
     properties.MaximumPacketSize = _MAX_INCOMING
     return properties
-
-
-def _socket_options(keepalive: float) -> list[tuple[int, int, int]]:
-    """Small messages leave at once; a dead peer is noticed half a keepalive after a ping that nobody acknowledged."""
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1000, int(keepalive * 500))))
-    return options

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Coroutine, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+from gateway import certificates
 from gateway.clock import UNSYNCED, Clock
 from gateway.errors import UplinkError
 from gateway.log import logger
 from gateway.model import Site
-from gateway.uplink import bodies, down
+from gateway.uplink import bodies
+from gateway.uplink.budget import Budget
 from gateway.uplink.counters import Counters
-from gateway.uplink.message import FAILURES, Incoming, Will
+from gateway.uplink.desk import Desk, Pace
+from gateway.uplink.expiry import Expiry
+from gateway.uplink.listener import Listener
 from gateway.uplink.mqtt import Session
-from gateway.uplink.payload.decode import unpack_map
-from gateway.uplink.pump import Desk, Pace, Pump
-from gateway.uplink.topics import Topics
+from gateway.uplink.names import Names, Way
+from gateway.uplink.pump import Pump
+from gateway.uplink.retry import Retry
+from gateway.uplink.voice import Voice
 
 if TYPE_CHECKING:
     from gateway.store import Store
 
-_ANCHOR_MOVED = 1000  # ms: the clock was set, not merely disciplined
 _GOODBYE = 3.0
-_TRIES = 3
+_COMPLAINTS = 16
+_STATE = "uplink"
 
 
 class Publisher:
@@ -39,24 +44,23 @@ class Publisher:
         health: Callable[[], Mapping[str, Any]],
         *,
         pace: Pace | None = None,
+        names: Names | None = None,
     ) -> None:
-        self._site = site
-        self._store = store
-        self._clock = clock
-        self._health = health
-        self._pace = pace or Pace()
-        self._topics = Topics(site.uplink.prefix, site.gateway)
-        self._desk = Desk()
+        self._site, self._store, self._clock = site, store, clock
+        self._pace = pace = pace or Pace()
+        budget = Budget(site.uplink.max_per_second, site.uplink.max_per_day)
+        self._desk = Desk(budget=budget)
+        self._way = Way(names or Names(), lambda size: budget.spend(size, clock.monotonic()), clock)
+        self._voice = Voice(site, store, clock, health, desk=self._desk, pace=pace)
+        self._listener = Listener(site, store, clock, desk=self._desk, voice=self._voice)
+        self._retry = Retry(pace.retry_first, pace.retry_last, pace.steady, clock.monotonic())
+        self._expiry = Expiry()
         self._session: Session | None = None
         self._pump: Pump | None = None
-        self._connection = 0
-        self._explained = False
-        self._status_refusals = 0
-        self._anchor: int | None = None
+        self._connected = inf
         self._complained: set[str] = set()
-        self._told: dict[str, bytes] = {}
-        self._rebirths: list[tuple[str, str] | None] = []
-        self._nudge = asyncio.Event()
+        self._telling: dict[str, Any] | None = None
+        self._remembered: Mapping[str, Any] = {}
         self._hurry = asyncio.Event()
         self._attempted = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -76,25 +80,35 @@ class Publisher:
 
     async def run(self) -> None:
         """Keep connected and publish until `stop`."""
-        events = asyncio.ensure_future(self._store_events())
+        beside: list[asyncio.Task[None]] = []
         try:
             await self._prepare()
-            delay = self._pace.retry_first
-            while not self._stopping.is_set():
-                began = self._clock.monotonic()
-                session = await self._until_stop(self._connect())
-                if session:
-                    await self._serve(session)
-                    if self._clock.monotonic() - began >= self._pace.steady:
-                        delay = self._pace.retry_first
-                self._attempted.set()
-                with contextlib.suppress(TimeoutError):
-                    await self._until_stop(asyncio.wait_for(self._hurry.wait(), random.uniform(0, delay)))
-                self._hurry.clear()
-                delay = min(delay * self._pace.retry_growth, self._pace.retry_last)
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(part) for part in (self._store_events(), self._watch())]
+                await self._keep_connected()
+                for task in beside:
+                    task.cancel()
         finally:
-            events.cancel()
+            await self._write_down()
             self._finished.set()
+
+    async def _keep_connected(self) -> None:
+        while not self._stopping.is_set():
+            session = await self._until_stop(self._connect())
+            if session:
+                self._connected = self._clock.monotonic()
+                await self._serve(session)
+                self._count_end(session)
+            self._attempted.set()
+            with contextlib.suppress(TimeoutError):
+                delay = self._retry.delay(self._clock.monotonic())
+                await self._until_stop(asyncio.wait_for(self._hurry.wait(), delay))
+            self._hurry.clear()
+
+    def _count_end(self, session: Session) -> None:
+        began, self._connected = self._connected, inf
+        self.counters.takeovers += session.taken_over
+        self._desk.tell(*self._retry.ended(began, self._clock.monotonic(), taken_over=session.taken_over))
 
     async def stop(self, grace: float) -> None:
         """Send what is left, wait up to `grace` seconds for its confirmation, say goodbye, disconnect."""
@@ -129,28 +143,85 @@ class Publisher:
 
     async def _prepare(self) -> None:
         """What must be known before the first message."""
+        known = await self._store.load_state(_STATE) or {}
+        if "names" in known:
+            self._way.names.restore(known["names"])
+        if "budget" in known:
+            self._desk.budget.restore(known["budget"], self._clock.boot, self._clock.monotonic())
+        self._remembered = self._way.names.good
         devices = [device for bus in self._site.buses for device in bus.devices]
         gateway = self._site.gateway
         await asyncio.gather(*(self._store.remember_birth(d.name, d.cfg, bodies.birth(gateway, d)) for d in devices))
 
+    # ---- beside the connection
+
     async def _store_events(self) -> None:
+        """Bring the uplink's own events into the store, as fast as it takes them."""
+        notices, news = self._desk.notices, self._desk.news
         while True:
-            await self._store.append_message("e", await self._desk.events.get())
+            news.clear()
+            while body := notices.due(self._clock.monotonic()):
+                self._telling = body
+                await self._store.append_message("e", body)
+                self._telling = None
+            rest = notices.rest(self._clock.monotonic())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), None if rest == inf else rest)
+
+    async def _watch(self) -> None:
+        """Look after what changes slowly."""
+        while True:
+            await self._look_at_certificates()
+            self._desk.tell(*self._retry.lasted(self._connected, self._clock.monotonic()))
+            if self._desk.budget.unsaved(self._clock.monotonic()) or self._remembered != self._way.names.good:
+                await self._remember()
+            await asyncio.sleep(self._pace.watch)
+
+    async def _look_at_certificates(self) -> None:
+        """Warn before one expires. Without a date that can be trusted nothing is said."""
+        if self._clock.state == UNSYNCED:
+            return
+        uplink, now = self._site.uplink, self._clock.wall()
+        found = {
+            certificates.BROKER: [self._session.certificate] if self._session and self._session.certificate else []
+        }
+        for whose, path in ((certificates.OWN, uplink.cert), (certificates.AUTHORITY, uplink.ca)):
+            found[whose] = await asyncio.to_thread(certificates.in_file, path) if path else []
+        for whose, validities in found.items():
+            ends = certificates.soonest(validities, now)
+            if ends is not None:
+                self._desk.tell(*self._expiry.look(whose, ends, now))
+
+    async def _remember(self) -> None:
+        """Write down what a restart must know."""
+        self._remembered = good = self._way.names.good
+        budget = self._desk.budget.saved(self._clock.boot, self._clock.monotonic())
+        await self._store.save_state(_STATE, {"names": good, "budget": budget})
+
+    async def _write_down(self) -> None:
+        """The end: nothing that is known only here may be forgotten. A store that is full is not waited for."""
+        left = [self._telling] if self._telling else []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE):
+                for body in [*left, *self._desk.notices.last()]:
+                    await self._store.append_message("e", body)
+                if self._desk.budget.capped or self._remembered != self._way.names.good:
+                    await self._remember()
 
     # ---- one connection
 
     async def _connect(self) -> Session | None:
         """Try the brokers in order, once each."""
         for url in self._site.uplink.brokers:
-            self._connection += 1
-            will = Will(self._topics("up/status"), bodies.dump(self._status(online=False)))
+            self._voice.connection += 1
+            will = self._voice.will()
             try:
-                session = await Session.open(url, self._site.uplink, self._site.gateway, will)
+                session = await Session.open(url, self._site.uplink, self._site.gateway, will, way=self._way)
             except UplinkError as error:
-                self._desk.counters.failures += 1
+                self.counters.failures += 1
                 self._complain(str(error))
                 continue
-            self._desk.counters.connections += 1
+            self.counters.connections += 1
             self.trouble = ""
             self._complained.clear()
             logger.info("connected", broker=url, mqtt=session.version)
@@ -160,6 +231,8 @@ class Publisher:
     def _complain(self, text: str) -> None:
         """Log it, once per outage."""
         if text not in self._complained:
+            if len(self._complained) >= _COMPLAINTS:
+                self._complained.clear()
             self._complained.add(text)
             logger.warning("uplink", trouble=text)
         self.trouble = text
@@ -167,162 +240,23 @@ class Publisher:
     async def _serve(self, session: Session) -> None:
         """Work over one session until it ends, or until `stop`."""
         self._store.release()
-        self._told.clear()
         self._session = session
         self._pump = pump = Pump(session, self._store, self._clock, site=self._site, desk=self._desk, pace=self._pace)
         self._attempted.set()
-        discarded = self._desk.counters.discarded
+        discarded = self.counters.discarded
+        work = (pump.run(), self._listener.listen(session, pump), self._voice.speak(session, pump))
         try:
-            await self._until_stop(first_of(pump.run(), self._listen(session, pump), self._speak(session, pump)))
+            await self._until_stop(first_of(*work))
             if self._stopping.is_set():
-                await self._farewell(session)
+                await self._voice.farewell(session, pump)
         except UplinkError as error:
             self._complain(str(error))
         finally:
             self._session = self._pump = None
-            self._desk.counters.discarded = discarded + session.discarded
+            self.counters.discarded = discarded + session.discarded
             await session.close()
             pump.learn()
             self._store.release()
-
-    async def _farewell(self, session: Session) -> None:
-        """The last health, and the status that the will would have given."""
-        self._say_health(session)
-        body = bodies.dump(self._status(online=False, session=session))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(session.publish(self._topics("up/status"), body, retain=True), _GOODBYE)
-
-    # ---- what the gateway says about itself
-
-    async def _speak(self, session: Session, pump: Pump) -> None:
-        """First the status and what explains the readings, then whatever has changed, looked for now and then."""
-        self._tell_changes(pump)
-        if not (self._explained and session.session_present):
-            await self._give_birth(pump, None)
-            self._explained = True
-        pump.start()
-        health_due = self._clock.monotonic()
-        while True:
-            if self._clock.monotonic() >= health_due:
-                health_due += self._site.uplink.health_every
-                self._say_health(session)
-            self._tell_changes(pump)
-            while self._rebirths:
-                await self._give_birth(pump, self._rebirths.pop(0))
-            await self._bury(pump)
-            self._nudge.clear()
-            with contextlib.suppress(TimeoutError):
-                rest = min(self._pace.speak, max(0.0, health_due - self._clock.monotonic()))
-                await asyncio.wait_for(self._nudge.wait(), rest)
-
-    async def _give_birth(self, pump: Pump, only: tuple[str, str] | None) -> None:
-        """Publish the births of all devices, or one; also those that only the backlog needs."""
-        said = []
-        for device, cfg, body in await self._store.births():
-            if only in (None, (device, cfg)):
-                said.append((device, pump.say(self._topics("up/birth", device, cfg), bodies.dump(body))))
-        for device, future in said:
-            code = await future
-            if code >= FAILURES:
-                logger.warning("birth refused", device=device, code=code)
-
-    async def _bury(self, pump: Pump) -> None:
-        """Clear the retained births that neither the devices nor the backlog need."""
-        for device, cfg in self._store.stale_births():
-            await pump.say(self._topics("up/birth", device, cfg), b"")
-            await self._store.forget_birth(device, cfg)
-
-    def _tell_changes(self, pump: Pump) -> None:
-        """Say again what differs from what this connection was told."""
-        status = self._status(online=True, session=self._session)
-        self._tell(pump, "up/status", bodies.dump(status | {"ts": 0}), bodies.dump(status))
-        epochs = bodies.dump(bodies.epochs(self._site.gateway, self._store.epoch, self._store.earlier_epochs()))
-        self._tell(pump, "up/epochs", epochs, epochs)
-        anchor = self._anchor_of_boot()
-        if anchor is not None:
-            body = bodies.dump(bodies.clock(self._site.gateway, self._clock.boot, anchor))
-            self._tell(pump, "up/clock", body, body)
-
-    def _tell(self, pump: Pump, topic: str, essence: bytes, body: bytes) -> None:
-        if self._told.get(topic) != essence:
-            self._told[topic] = essence
-            pump.say(self._topics(topic), body)
-
-    def _anchor_of_boot(self) -> int | None:
-        """Wall minus monotonic time, once the clock is trusted; it stays while the clock is merely disciplined."""
-        if self._clock.state != UNSYNCED:
-            anchor = self._clock.anchor()
-            if self._anchor is None or abs(self._anchor - anchor) > _ANCHOR_MOVED:
-                self._anchor = anchor
-        return self._anchor
-
-    def _status(self, *, online: bool, session: Session | None = None) -> dict[str, Any]:
-        uplink = self._site.uplink
-        mqtt = {
-            "version": session.version if session else "",
-            "refusals_visible": session.sees_refusals if session else None,
-            "window": self._pump.window if self._pump else uplink.window,
-            "confirm": uplink.confirm,
-        }
-        return bodies.status(
-            self._site,
-            online=online,
-            conn=(self._store.epoch, self._connection),
-            ts=self._now(),
-            boot=self._clock.boot,
-            clock=self._clock.state,
-            mqtt=mqtt,
-        )
-
-    def _now(self) -> int:
-        return self._clock.anchor() + self._clock.mono_ms()
-
-    def _say_health(self, session: Session) -> None:
-        """QoS 0: a health that comes late is worth nothing."""
-        body = bodies.health(self._site.gateway, self._now(), self._desk.counters, self._store.stats(), self._health())
-        session.publish(self._topics("up/health"), bodies.dump(body), qos=0)
-
-    # ---- what the IOC says
-
-    async def _listen(self, session: Session, pump: Pump) -> None:
-        for name in await session.subscribe(*map(self._topics, ("dn/ack", "dn/resend", "dn/rebirth"))):
-            logger.warning("subscription refused", topic=name)
-        await self._watch_own_status(session)
-        async for message in session.messages():
-            try:
-                await self._hear(message, pump)
-            except ValueError as error:
-                self._desk.counters.malformed += 1
-                logger.debug("malformed", topic=message.topic, error=str(error))
-
-    async def _watch_own_status(self, session: Session) -> None:
-        """Ask to see when somebody declares this gateway dead. Some brokers hang up on what they do not allow."""
-        if self._status_refusals < _TRIES:
-            self._status_refusals += 1
-            if not await session.subscribe(self._topics("up/status")):
-                self._status_refusals = 0
-
-    async def _hear(self, message: Incoming, pump: Pump) -> None:
-        counters = self._desk.counters
-        match self._topics.tail(message.topic):
-            case "dn/ack":
-                ack = down.told(message.payload)
-                counters.acks += 1
-                known = self._store.settle(ack.epoch, ack.stream, ack.ranges)
-                counters.settled += known
-                counters.unknown += ack.total - known
-                pump.acknowledged(ack.epoch, ack.stream, ack.ranges)
-            case "dn/resend":
-                wanted = down.told(message.payload)
-                counters.resends += await self._store.resend(wanted.epoch, wanted.stream, wanted.ranges)
-                pump.wake()
-            case "dn/rebirth":
-                self._rebirths.append(down.rebirth(message.payload))
-                self._nudge.set()
-            case "up/status" if message.payload and unpack_map(message.payload).get("online") is False:
-                # Another connection's will came late: nobody may believe it.
-                self._told.pop("up/status", None)
-                self._nudge.set()
 
 
 async def ended(session: Session) -> None:

@@ -9,20 +9,21 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
-from gateway.clock import Clock
+from gateway.clock import UNSYNCED, Clock
 from gateway.errors import UplinkError
-from gateway.model import Batch, Site, event
-from gateway.uplink.counters import Counters
-from gateway.uplink.holds import NOBODY_LISTENS, REFUSED, Holds
+from gateway.model import Batch, Site
+from gateway.uplink import refusals
+from gateway.uplink.desk import SMALLEST, Desk, Pace
+from gateway.uplink.holds import NOBODY_LISTENS, NOT_AUTHORISED, REFUSED
 from gateway.uplink.message import FAILURES, SUCCESS, Labels
 from gateway.uplink.message import NOBODY_LISTENS as UNHEARD
-from gateway.uplink.mqtt import Session, reason_name
+from gateway.uplink.mqtt import Session
 from gateway.uplink.payload import native, native_json
 from gateway.uplink.topics import STREAMS, Topics
 
@@ -33,52 +34,9 @@ FORMATS = {
     "native": (native.split, "application/msgpack"),
     "native-json": (native_json.split, "application/json"),
 }
-_LARGEST, _SMALLEST = 2**20, 1024  # of a message, where the broker names no limit
-_HELD_NAP = 0.25
-_REMEMBERED = 1000
+_TOO_LARGE, _CLOSED = "too large for any packet that it takes", refusals.reason(0x87)
 
 Key = tuple[str, str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Times in seconds. Tests turn them; the values here are the product's."""
-
-    tick: float = 1.0
-    speak: float = 5.0
-    """How often the gateway looks whether there is something new to say about itself."""
-    retry_first: float = 0.5
-    retry_growth: float = 1.3
-    """Doubling would leave a gateway alone for as long again as a short outage has lasted."""
-    retry_last: float = 30.0
-    steady: float = 10.0
-    """A connection that lasted so long was a good one: the next retry is quick again."""
-    confirm_within: float = 30.0
-    """With confirm = "ioc": what is not acknowledged by then is sent again."""
-    overtaken: float = 2.0
-    """What the IOC passes over in favour of batches sent so much later has not reached it: it is sent again."""
-    stall: float = 60.0
-    """A broker that acknowledges nothing for so long is left."""
-    unconfirmed: int = 256
-    """With confirm = "ioc": so many batches may wait for the IOC's word."""
-
-
-@dataclass(slots=True)
-class Desk:
-    """What outlives a connection: counters, holds, what is too large, events to be stored."""
-
-    counters: Counters = field(default_factory=Counters)
-    holds: Holds = field(default_factory=Holds)
-    undeliverable: set[Key] = field(default_factory=set)
-    largest: int = _LARGEST
-    """Bytes of a message: less once a broker has shown that it takes less."""
-    events: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
-    """To be stored: not by the pump, because a full store may wait for the pump."""
-
-    def tell(self, *events: dict[str, Any]) -> None:
-        """Raise or clear events; there is one per transition, so they cannot pile up."""
-        for body in events:
-            self.events.put_nowait(body)
 
 
 @dataclass(slots=True)
@@ -99,6 +57,14 @@ class Item(NamedTuple):
     retain: bool
     labels: Labels
     landed: Callable[[int | None], None]
+
+
+class Nap(NamedTuple):
+    """How long to rest; `for_more`: or until the store has more; `held`: some of what is there must wait."""
+
+    seconds: float
+    for_more: bool = False
+    held: bool = False
 
 
 class Pump:
@@ -127,6 +93,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle_wanted = False
+        self._unsent = 0
         self._progress = self._looked = clock.monotonic()
 
     # ---- what others ask for
@@ -154,11 +121,11 @@ class Pump:
         self._wake.set()
         await self._idle.wait()
 
-    def _is_idle(self, nap: float | None) -> bool:
-        if self._flying or self._unconfirmed:
+    def _is_idle(self, nap: Nap) -> bool:
+        if self._flying or self._unconfirmed or not nap.for_more:
             return False
-        rest = self._store.stats()["pending_batches"] - len(self._desk.undeliverable)
-        return nap == _HELD_NAP or (nap is None and rest <= 0)
+        stats = self._store.stats()
+        return nap.held or stats["pending_batches"] <= stats["parked_batches"]
 
     def acknowledged(self, epoch: str, stream: str, ranges: tuple[tuple[int, int], ...]) -> None:
         """The IOC has these batches."""
@@ -171,8 +138,8 @@ class Pump:
 
     def learn(self) -> None:
         """The session has ended. If the broker choked, the largest message that it left unanswered was too large."""
-        if self._session.choked and self._largest_lost > _SMALLEST:
-            self._desk.largest = max(_SMALLEST, self._largest_lost // 2)
+        if self._session.choked and self._largest_lost > SMALLEST:
+            self._desk.largest = max(SMALLEST, self._largest_lost // 2)
 
     # ---- the loop
 
@@ -190,34 +157,38 @@ class Pump:
             while self._items:
                 self._items.popleft().landed(None)
 
-    def _fill(self) -> float | None:
-        """Send while there is room. Returns how long to rest although the store may have more; None: until it has."""
+    def _fill(self) -> Nap:
+        """Send while there is room and the link may carry more; returns how to rest then."""
         while len(self._flying) < self.window:
-            if not self._items:
-                if not self._taking or len(self._unconfirmed) >= self._pace.unconfirmed:
-                    return self._pace.tick
-                batch = self._store.take(backlog=self._backlog < self._backlog_share)
-                if batch is None:
-                    return None
-                if not self._desk.holds.admits(batch.stream, self._clock.monotonic()):
-                    self._store.release([batch.key])
-                    return _HELD_NAP
-                self._load(batch)
+            if self._items:
+                self._send(self._items.popleft())
                 continue
-            self._send(self._items.popleft())
-        return self._pace.tick
+            if not self._taking or len(self._unconfirmed) >= self._pace.unconfirmed or self._desk.notices.full:
+                break
+            held = self._held()
+            batch = self._store.take(backlog=self._backlog < self._backlog_share, without=held)
+            if batch is None:
+                return Nap(min([self._pace.tick, *held.values()]), for_more=True, held=bool(held))
+            self._desk.holds.probe(batch.stream)
+            self._load(batch)
+        return Nap(self._pace.tick)
 
-    async def _rest(self, nap: float | None) -> None:
+    def _held(self) -> dict[str, float]:
+        """The streams that must wait, and for how many seconds."""
+        now = self._clock.monotonic()
+        held = self._desk.holds.held(now)
+        pause = self._desk.budget.wait(now)
+        return held | {"t": max(pause, held.get("t", 0.0))} if pause else held
+
+    async def _rest(self, nap: Nap) -> None:
         """Wait for a confirmation, for more in the store, for the end of the session, or for the nap's end."""
         self._wake.clear()
         waits: list[Awaitable[Any]] = [self._wake.wait()]
-        if nap is None:
+        if nap.for_more:
             waits.append(self._store.more())
         tasks: set[asyncio.Future[Any]] = {asyncio.ensure_future(wait) for wait in waits}
         try:
-            await asyncio.wait(
-                tasks | {self._session.closed}, timeout=nap or self._pace.tick, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(tasks | {self._session.closed}, timeout=nap.seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
@@ -228,6 +199,9 @@ class Pump:
     def _look(self) -> None:
         """Notice a broker that has stalled, and batches that the IOC has not acknowledged in time."""
         now = self._clock.monotonic()
+        before, self._unsent = self._unsent, self._session.unsent
+        if self._unsent < before:
+            self._progress = now  # a slow line takes time
         if self._flying and now - self._progress > self._pace.stall:
             raise UplinkError(
                 f"The broker has acknowledged nothing for {self._pace.stall:.0f} s. Probably it is overloaded, or the "
@@ -236,6 +210,8 @@ class Pump:
         if now - self._looked < self._pace.tick:
             return
         self._looked = now
+        wall = self._clock.wall() if self._clock.state != UNSYNCED else None
+        self._desk.tell(*self._desk.budget.look(now, wall))
         for stream in STREAMS:
             self._send_again(stream, now - self._pace.confirm_within)
 
@@ -255,13 +231,15 @@ class Pump:
     # ---- one batch
 
     def _load(self, batch: Batch) -> None:
-        """Turn a batch into messages. One that no packet can carry stays in the store, and is reported once."""
+        """Turn a batch into messages. One that no packet can carry becomes a dead letter."""
         topic = self._topic(batch)
         room = min(self._session.room(topic, self._labels), self._desk.largest)
         try:
             payloads = self._split(self._topics.gateway, batch, room)
-        except UplinkError as error:
-            self._set_aside(batch, str(error))
+        except UplinkError:
+            self._desk.counters.undeliverable += 1
+            self._dead_letter(batch, _TOO_LARGE)
+            self._desk.holds.skipped(batch.stream)
             return
         flight = Flight(batch, len(payloads), self._clock.monotonic())
         if self._by_ioc:
@@ -311,33 +289,51 @@ class Pump:
             self._judge(flight.batch, flight.worst)
 
     def _judge(self, batch: Batch, code: int) -> None:
-        """All messages of a batch are answered: free it, or keep it and hold the stream."""
+        """All messages of a batch are answered: free it, hold the stream, or make a dead letter of it."""
         if code == SUCCESS:
-            self._desk.tell(*self._desk.holds.worked(batch.stream))
-            if not self._by_ioc:
-                epoch, stream, seq = batch.key
-                self._desk.counters.settled += self._store.settle(epoch, stream, ((seq, seq),))
+            self._worked(batch)
             return
         self._unconfirmed.pop(batch.key, None)
         topic = self._topic(batch)
         if code == UNHEARD:
-            kind, text = NOBODY_LISTENS, f"The broker takes messages on {topic}, but nobody has subscribed to them."
-        else:
-            kind, text = REFUSED, f"The broker refuses messages on {topic}: {reason_name(code)}."
-        self._store.release([batch.key])
-        self._desk.tell(*self._desk.holds.failed(batch.stream, kind, text, self._clock.monotonic()))
-
-    def _set_aside(self, batch: Batch, text: str) -> None:
-        """Leave a batch in the store: it is not sent on this connection. The event says so once."""
-        self._desk.holds.skipped(batch.stream)
-        if batch.key in self._desk.undeliverable:
+            text = f"The broker takes messages on {topic}, but nobody has subscribed to them."
+            self._hold(batch, NOBODY_LISTENS, text)
             return
-        if len(self._desk.undeliverable) >= _REMEMBERED:
-            self._desk.undeliverable.clear()
-        self._desk.undeliverable.add(batch.key)
-        self._desk.counters.undeliverable += 1
-        data = {"epoch": batch.epoch, "stream": batch.stream, "ranges": [[batch.seq, batch.seq]]}
-        self._desk.tell(event("undeliverable", text, severity="error", data=data))
+        text = f"The broker refuses messages on {topic}: {refusals.reason(code)}."
+        match refusals.meaning(code):
+            case refusals.LATER:
+                self._hold(batch, REFUSED, text)
+            case refusals.NEVER:
+                self._dead_letter(batch, refusals.reason(code))
+                self._desk.holds.skipped(batch.stream)
+            case refusals.CLOSED:
+                self._dead_letter(batch, _CLOSED)
+                self._hold(batch, NOT_AUTHORISED, text)
+
+    def _worked(self, batch: Batch) -> None:
+        """The broker has it. Where a topic was closed, what was refused meanwhile comes again."""
+        epoch, stream, seq = batch.key
+        if self._desk.holds.is_closed(stream):
+            self._desk.counters.revived += self._store.unpark(stream)
+        self._desk.tell(*self._desk.holds.worked(stream))
+        if not self._by_ioc:
+            self._desk.counters.settled += self._store.settle(epoch, stream, ((seq, seq),))
+
+    def _hold(self, batch: Batch, code: str, text: str) -> None:
+        """Give the batch back (unless it is parked), and let its stream wait."""
+        if code != NOT_AUTHORISED:
+            self._store.release([batch.key])
+        self._desk.tell(*self._desk.holds.failed(batch.stream, code, text, self._clock.monotonic()))
+
+    def _dead_letter(self, batch: Batch, why: str) -> None:
+        """Keep a batch on disk without sending it again, and tell which one.
+
+        Nobody can hear of an event that its topic is closed to events; and it will be sent when the topic is open.
+        """
+        self._store.park(batch.key)
+        self._desk.counters.dead_letters += 1
+        if batch.stream != "e" or why != _CLOSED:
+            self._desk.dead(batch.key, why, self._clock.monotonic())
 
 
 def _fulfil(future: asyncio.Future[int], code: int | None) -> None:

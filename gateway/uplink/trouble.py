@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import socket
 import ssl
+from typing import NamedTuple
 
+from gateway.certificates import Validity, date, validity
+from gateway.clock import UNSYNCED, Clock
 from gateway.errors import UplinkError
 from gateway.model import Uplink
 
 ADDRESS = "Write mqtts://host:8883 (TLS) or mqtt://host:1883 (plain), in uplink.brokers of the site file."
 
+SILENT = (
+    "The broker did not answer a ping. Probably it hangs, or the connection was cut without a word (mobile network, "
+    "firewall). The agent connects again."
+)
 _EXPIRED, _NOT_YET, _WRONG_HOST, _STRANGER = 10, 9, {62, 64}, {18, 19, 20, 21}  # X509_V_ERR_* of OpenSSL
+OUT_OF_DATE = (_EXPIRED, _NOT_YET)
 
 _REFUSALS = {  # MQTT 5 section 3.2.2.2
     0x84: ("it speaks neither MQTT 5 nor 3.1.1", "Check that the address is that of an MQTT broker."),
@@ -28,6 +36,25 @@ _REFUSALS = {  # MQTT 5 section 3.2.2.2
 }
 
 
+class _Dates(NamedTuple):
+    """What is known when a certificate is not valid: the gateway's date, whether it is trusted, the certificate."""
+
+    now: float
+    trusted: bool
+    certificate: Validity | None
+
+
+def _dates(clock: Clock | None, certificate: bytes | None) -> _Dates | None:
+    """Put together what is known; nothing without a clock."""
+    if clock is None:
+        return None
+    try:
+        found = validity(certificate) if certificate else None
+    except ValueError:
+        found = None
+    return _Dates(clock.wall(), clock.state != UNSYNCED, found)
+
+
 def refused(url: str, code: int, name: str, access: Uplink) -> UplinkError:
     """The broker answered CONNECT with a refusal."""
     cause, advice = _REFUSALS.get(code, (name, "Ask the broker's administrator for the reason in its log."))
@@ -36,15 +63,23 @@ def refused(url: str, code: int, name: str, access: Uplink) -> UplinkError:
     return UplinkError(f"The broker {url} refuses the connection: {cause}. {advice}")
 
 
-def unreachable(url: str, error: Exception | None, access: Uplink) -> UplinkError:
-    """No connection came about; `error` is what the socket or TLS said, None for silence."""
+def unreachable(
+    url: str, error: Exception | None, access: Uplink, clock: Clock | None = None, shown: bytes | None = None
+) -> UplinkError:
+    """No connection came about; `error` is what the socket or TLS said, None for silence.
+
+    `clock` and the certificate that the broker has `shown` help to tell a wrong date from an old certificate.
+    """
     if isinstance(error, UplinkError):
         return error
-    return UplinkError(f"The broker {url} cannot be reached: {_cause(url, error, access)}")
+    known = _dates(clock, shown)
+    return UplinkError(f"The broker {url} cannot be reached: {_cause(url, error, access, known)}")
 
 
-def _cause(url: str, error: Exception | None, access: Uplink) -> str:
+def _cause(url: str, error: Exception | None, access: Uplink, known: _Dates | None) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in OUT_OF_DATE:
+            return _out_of_date(expired=error.verify_code == _EXPIRED, known=known)
         return _distrust(error, access)
     if isinstance(error, ssl.SSLError):
         said = getattr(error, "reason", None) or error
@@ -76,12 +111,27 @@ def _cause(url: str, error: Exception | None, access: Uplink) -> str:
     return f"{error}. Check the network of this gateway, then {url}."
 
 
-def _distrust(error: ssl.SSLCertVerificationError, access: Uplink) -> str:
-    if error.verify_code in (_EXPIRED, _NOT_YET):
+def _out_of_date(*, expired: bool, known: _Dates | None) -> str:
+    """The broker's certificate, or that of its authority, is not valid at the gateway's date."""
+    said = f"its certificate {'has expired' if expired else 'is not valid yet'}"
+    if known is None:
         return (
-            f"its certificate is {'expired' if error.verify_code == _EXPIRED else 'not valid yet'}, or this gateway's "
-            "clock is wrong. Compare the date on the gateway, then let the broker's certificate be renewed."
+            f"{said}, or this machine's clock is wrong. Compare the date, then let the broker's certificate be renewed."
         )
+    if known.certificate:
+        said += f" (valid from {date(known.certificate.begins)} to {date(known.certificate.ends)})"
+    today = f"this gateway's clock says {date(known.now)}"
+    if not known.trusted:
+        return (
+            f"{said}, and {today} but has not been set since the start. Probably the clock is wrong, not the "
+            "certificate. Let the gateway reach a time server, or set its clock; the agent tries again by itself."
+        )
+    if expired:
+        return f"{said}, and {today}. Let the broker's certificate, or that of its authority, be renewed."
+    return f"{said}, and {today}. Check this date; if it is right, the certificate was issued with a wrong one."
+
+
+def _distrust(error: ssl.SSLCertVerificationError, access: Uplink) -> str:
     if error.verify_code in _WRONG_HOST:
         return (
             "its certificate is for another name. Write the name that stands in the certificate into uplink.brokers, "

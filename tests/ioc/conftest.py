@@ -22,22 +22,53 @@ from gateway.uplink.publisher import Publisher
 from gateway.uplink.pump import Pace
 
 
+@dataclass
+class Mosquitto:
+    """A broker that can be killed and started again."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self, acl: str = "") -> None:
+        (self.folder / "acl").write_text(acl or "topic readwrite #\n")
+        (self.folder / "acl").chmod(0o600)
+        config = self.folder / "mosquitto.conf"
+        config.write_text(
+            f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n"
+            f"acl_file {self.folder}/acl\n"
+        )
+        with (self.folder / "mosquitto.log").open("ab") as log:
+            self.process = subprocess.Popen(["mosquitto", "-c", str(config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                break
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it as a power cut does: what it had only promised is gone."""
+        if self.process:
+            self.process.kill()
+            self.process.wait(10)
+
+
 @pytest.fixture
-def broker(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[str]:
+def mosquitto(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Mosquitto]:
+    broker = Mosquitto(tmp_path, free_port())
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def broker(mosquitto: Mosquitto) -> str:
     """Give the URL of a running mosquitto."""
-    port = free_port()
-    config = tmp_path / "mosquitto.conf"
-    config.write_text(f"user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n")
-    with (tmp_path / "mosquitto.log").open("wb") as log:
-        process = subprocess.Popen(["mosquitto", "-c", str(config)], stdout=log, stderr=log)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            break
-        time.sleep(0.02)
-    yield f"mqtt://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(10)
+    return mosquitto.url
 
 
 @dataclass
@@ -70,12 +101,12 @@ class Gateway:
 async def gateway(tmp_path: Path, broker: str) -> AsyncIterator[Callable[..., Gateway]]:
     built = []
 
-    def build(name: str = "gw-1", **uplink: Any) -> Gateway:
+    def build(name: str = "gw-1", keep_acked: int = 0, **uplink: Any) -> Gateway:
         clock = Clock("system", boot="0123456789ab")
         points = (Point("voltage_l1", None, unit="V"), Point("điện", None, unit="kW.h"))
         birth = {"points": [{"name": point.name, "unit": point.unit} for point in points]}
         device = Device("meter-1", "modbus", 1, points, birth=birth, cfg="a1b2c3d4")
-        settings = StoreSettings(str(tmp_path / name), commit_every=0.2, linger=0.5)
+        settings = StoreSettings(str(tmp_path / name), commit_every=0.2, linger=0.5, keep_acked=keep_acked)
         bus = Bus("bus-1", SerialPort("/dev/null"), "rtu", (device,))
         site = Site(name, "", "system", Uplink((broker,), **uplink), settings, (bus,))
         store = Store(settings, clock)

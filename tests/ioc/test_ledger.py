@@ -1,42 +1,35 @@
-"""The ledger against a plain set, and the rules of the contract for one key."""
+"""The ledger: the rules of the contract for one key, and what gateways say about their numbers."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ioc.ledger import Ledger, Numbers, Verdict
+from gateway.ioc.ledger import Ledger, Verdict
 from gateway.uplink.payload.decode import Message
+
+KEY = ("gw-1", "1-x", "t")
 
 
 def message(
-    seq: int, *, part: tuple[int, int] | None = None, clk: str = "synced", stream: str = "t", epoch: str = "1-x"
+    seq: int,
+    *,
+    part: tuple[int, int] | None = None,
+    clk: str = "synced",
+    stream: str = "t",
+    epoch: str = "1-x",
+    boot: str = "b",
+    hist: bool = False,
 ) -> Message:
-    return Message("gw-1", epoch, stream, seq, part, "b", 0, 0, clk, hist=False)
+    return Message("gw-1", epoch, stream, seq, part, boot, 0, 0, clk, hist=hist)
 
 
 def spread(ranges: Any) -> list[int]:
     return [n for first, last in ranges for n in range(first, last + 1)]
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 60), st.integers(0, 5))))
-def test_numbers_are_a_set(steps: list[tuple[bool, int, int]]) -> None:
-    numbers, model = Numbers(), set[int]()
-    for add, first, more in steps:
-        if add:
-            numbers.add(first, first + more)
-            model |= set(range(first, first + more + 1))
-        else:
-            numbers.remove(first)
-            model.discard(first)
-        assert spread(numbers) == sorted(model)
-        assert len(numbers) == len(model)
-        assert all(b + 1 < c for (_, b), (c, _) in zip(list(numbers), list(numbers)[1:], strict=False))
-        assert [n for n in range(1, 70) if n in numbers] == sorted(model)
-        assert spread(numbers.gaps(50)) == [n for n in range(1, 51) if n not in model]
-    assert numbers.highest == max(model, default=0)
 
 
 @given(st.lists(st.integers(1, 30), max_size=60))
@@ -50,8 +43,7 @@ def test_each_number_is_new_once_whatever_the_order(arrived: list[int]) -> None:
             new.append(seq)
     assert sorted(new) == sorted(set(arrived))
     assert ledger.duplicates == len(arrived) - len(set(arrived))
-    key = ("gw-1", "1-x", "t")
-    assert spread(ledger.missing().get(key, ())) == [n for n in range(1, max(arrived, default=0)) if n not in arrived]
+    assert spread(ledger.missing().get(KEY, ())) == [n for n in range(1, max(arrived, default=0)) if n not in arrived]
     acks = ledger.acknowledgements()
     assert [spread(ack.ranges) for ack in acks] == ([sorted(set(arrived))] if arrived else [])
     assert ledger.acknowledgements() == []
@@ -122,13 +114,62 @@ def test_batches_that_never_get_whole_do_not_pile_up() -> None:
     assert len(ledger._parted) <= 1000
 
 
+def named(*ranges: Any, epoch: str = "1-x", stream: str = "t") -> list[Any]:
+    return [{"epoch": epoch, "stream": stream, "ranges": [list(pair) for pair in ranges]}]
+
+
 def test_announced_drops_are_not_missing() -> None:
     ledger = Ledger()
     ledger.record(message(10))
-    ledger.excuse("gw-1", "1-x", "t", [(1, 4), (6, 9)])
-    assert ledger.missing() == {("gw-1", "1-x", "t"): ((5, 5),)}
-    ledger.excuse("gw-1", "1-x", "t", [(5, 5)])
+    ledger.drop("gw-1", named((1, 4), (6, 9)))
+    assert ledger.missing() == {KEY: ((5, 5),)}
+    ledger.drop("gw-1", named((5, 5)))
     assert ledger.missing() == {}
+
+
+def test_dropped_beats_lost_and_arrived_beats_both() -> None:
+    ledger = Ledger()
+    ledger.record(message(2))
+    ledger.lose("gw-1", named((1, 6)))
+    ledger.drop("gw-1", named((2, 3)))
+    account = ledger.accounts[KEY]
+    assert (list(account.dropped), list(account.lost)) == ([(3, 3)], [(1, 1), (4, 6)])
+    ledger.lose("gw-1", named((3, 3)))
+    assert (list(account.dropped), list(account.lost)) == ([(3, 3)], [(1, 1), (4, 6)])
+    for seq in (3, 5):
+        assert ledger.record(message(seq)) is Verdict.NEW
+    assert (list(account.dropped), list(account.lost)) == ([], [(1, 1), (4, 4), (6, 6)])
+    assert account.whole
+
+
+@pytest.mark.parametrize(
+    "nonsense", [None, 3, "x", [7], [{"epoch": 1}], named((0, 3)), named((9, 7)), named((1, 2**62 + 1))]
+)
+def test_nonsense_is_no_news(nonsense: Any) -> None:
+    ledger = Ledger()
+    ledger.drop("gw-1", nonsense)
+    ledger.lose("gw-1", nonsense)
+    assert ledger.missing() == {}
+
+
+def test_an_absurd_range_costs_one_entry() -> None:
+    ledger = Ledger()
+    for seq in (1, 5):
+        ledger.record(message(seq))
+    ledger.drop("gw-1", named((1, 2**62)))
+    account = ledger.accounts[KEY]
+    assert list(account.dropped) == [(2, 4), (6, 2**62)]
+    assert ledger.record(message(7)) is Verdict.NEW
+    ledger.announce("gw-1", [{"epoch": "2-y", "ended": "clean", "pending": [[1, 2**62], ["a", 1]]}])
+    assert ledger.missing() == {("gw-1", "2-y", "t"): ((1, 2**62),)}
+
+
+def test_endless_messages_are_read_so_far() -> None:
+    ledger = Ledger()
+    ledger.drop("gw-1", [entry for n in range(2000) for entry in named((1, 1), epoch=f"{n}-x")])
+    assert len(ledger.accounts) == 1000
+    ledger.drop("gw-1", named(*((2 * n, 2 * n) for n in range(1, 20_000)), epoch="z"))
+    assert len(list(ledger.accounts["gw-1", "z", "t"].dropped)) == 10_000
 
 
 def test_after_an_unclean_end_nobody_knows_what_came_last() -> None:
@@ -140,7 +181,106 @@ def test_after_an_unclean_end_nobody_knows_what_came_last() -> None:
     ledger.announce("gw-1", [entry, {"epoch": 7}, {"epoch": "2-y", "ended": "clean", "highest_on_disk": -1}])
     assert account.unknown_above == 6
     assert ledger.missing()["gw-1", "1-x", "t"] == ((1, 2), (4, 6))
-    streams = {"t": {"highest_on_disk": 6}, "e": {"highest_on_disk": 2}}
+    streams = {"t": {"highest_on_disk": 6}, "e": {"highest_on_disk": 2}, "c": 7}
     ledger.announce("gw-1", [entry | {"streams": streams}])
     assert ledger.accounts["gw-1", "1-x", "e"].unknown_above == 2
     assert ledger.accounts["gw-1", "2-y", "t"].unknown_above is None
+
+
+def said(epoch: str, connection: int = 1, *, online: bool = True) -> dict[str, Any]:
+    return {"online": online, "conn": [epoch, connection]}
+
+
+def test_a_death_of_an_earlier_connection_is_not_believed() -> None:
+    ledger = Ledger()
+    assert ledger.status("gw-1", said("1-x"))
+    assert ledger.status("gw-1", said("1-x", 2))
+    assert not ledger.status("gw-1", said("1-x", 1, online=False))
+    assert ledger.presence("gw-1").online
+    assert ledger.status("gw-1", said("1-x", 2, online=False))
+    assert not ledger.presence("gw-1").online
+    assert ledger.status("gw-1", {"online": True, "conn": "?"})
+    assert ledger.presence("gw-1").online
+
+
+def test_an_earlier_epoch_that_is_not_named_any_more_is_settled() -> None:
+    ledger = Ledger()
+    for epoch in ("1-x", "2-y", "3-z"):
+        ledger.record(message(2, epoch=epoch))
+    ledger.announce(
+        "gw-1", [{"epoch": "1-x", "ended": "unclean"}, {"epoch": "2-y", "ended": "clean", "pending": [[1, 1]]}]
+    )
+    assert list(ledger.accounts["gw-1", "2-y", "t"].pending) == [(1, 1)]
+    ledger.announce("gw-1", [], "3-z")
+    assert [account.ended for account in ledger.accounts.values()] == ["unclean", "clean", ""]
+    assert not ledger.accounts["gw-1", "2-y", "t"].pending
+
+
+def test_who_listens_from_now_misses_nothing_of_before() -> None:
+    ledger = Ledger(from_now=True)
+    earlier = {"epoch": "1-x", "ended": "clean", "pending": [[5, 6]], "highest_on_disk": 9}
+    ledger.status("gw-1", said("2-y"))
+    ledger.announce("gw-1", [earlier], "2-y")
+    assert ledger.missing() == {KEY: ((5, 6),)}
+    ledger.record(message(100, epoch="2-y"))
+    ledger.record(message(103, epoch="2-y"))
+    ledger.record(message(6, hist=True))
+    assert ledger.record(message(2)) is Verdict.NEW
+    assert ledger.missing() == {KEY: ((5, 5),), ("gw-1", "2-y", "t"): ((101, 102),)}
+    ledger.status("gw-1", said("3-z"))
+    ledger.record(message(3, epoch="3-z"))
+    later = {"epoch": "2-y", "ended": "unclean", "pending": [], "highest_on_disk": 105}
+    ledger.announce("gw-1", [earlier | {"pending": [[5, 5]]}, later], "3-z")
+    assert ledger.missing() == {
+        KEY: ((5, 5),),
+        ("gw-1", "2-y", "t"): ((101, 102), (104, 105)),
+        ("gw-1", "3-z", "t"): ((1, 2),),
+    }
+    assert list(ledger.accounts[KEY].before) == [(1, 1), (3, 4), (7, 9)]
+
+
+def test_an_anchor_corrects_what_has_arrived_of_its_boot() -> None:
+    ledger = Ledger()
+    for seq in (1, 2, 4):
+        ledger.record(message(seq, clk="unsynced"))
+    ledger.record(message(1, epoch="2-y", boot="other", clk="unsynced"))
+    ledger.record(message(5, part=(1, 2), clk="unsynced"))
+    ledger.record(message(3, clk="synced"))
+    corrected = ledger.correct("gw-1", "b")
+    assert [(batches.epoch, batches.ranges) for batches in corrected] == [("1-x", ((1, 2), (4, 5)))]
+    assert ledger.correct("gw-1", "b") == ()
+    assert ledger.record(message(1, clk="corrected")) is Verdict.DUPLICATE
+    assert ledger.record(message(1, epoch="2-y", boot="other", clk="corrected")) is Verdict.BETTER
+    assert ledger.record(message(5, part=(2, 2), clk="corrected")) is Verdict.NEW
+    assert ledger.missing() == {}
+
+
+def test_the_books_can_be_kept() -> None:
+    ledger = Ledger(from_now=True)
+    ledger.status("gw-1", said("1-x"))
+    for seq in (4, 6, 7):
+        ledger.record(message(seq, clk="unsynced"))
+    ledger.drop("gw-1", named((5, 5)))
+    ledger.lose("gw-1", named((9, 10)))
+    ledger.announce("gw-1", [{"epoch": "1-x", "ended": "unclean", "highest_on_disk": 12}])
+    again = Ledger.load(json.loads(json.dumps(ledger.save())))
+    assert again.save() == ledger.save()
+    assert again.missing() == ledger.missing() == {KEY: ((8, 8), (11, 12))}
+    assert again.record(message(6)) is Verdict.DUPLICATE
+    assert again.record(message(7, clk="corrected")) is Verdict.BETTER
+    assert again.record(message(8)) is Verdict.NEW
+
+
+@pytest.mark.parametrize(
+    "saved", [{}, {"v": 2}, {"v": 1, "accounts": [["gw-1"]]}, {"v": 1, "accounts": [[1, 2, 3, 4]]}, {"v": 1}]
+)
+def test_other_papers_are_not_taken_for_books(saved: Any) -> None:
+    with pytest.raises(ValueError, match="books"):
+        Ledger.load(saved)
+
+
+def test_books_are_as_long_as_the_gaps_are_many() -> None:
+    ledger = Ledger()
+    for seq in range(1, 50_001):
+        ledger.record(message(seq))
+    assert ledger.save()["accounts"] == [[*KEY, "b", "", 0, False, [(1, 50_000)], [], [], [], []]]

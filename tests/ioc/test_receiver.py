@@ -12,6 +12,7 @@ import msgpack
 import pytest
 
 from gateway.ioc.decode import Catalogue
+from gateway.ioc.ledger import Verdict
 from gateway.ioc.receiver import Arrival, Receiver
 from gateway.model import Uplink
 from gateway.uplink.mqtt import Session
@@ -41,6 +42,74 @@ class Wire:
     async def publish(self, topic: str, payload: bytes) -> int:
         self.published.append((topic, json.loads(payload)))
         return 0
+
+
+class Line(Wire):
+    """A session that stays open: a test says what comes next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coming: asyncio.Queue[Came] = asyncio.Queue()
+        self.code = 0
+
+    async def messages(self) -> AsyncIterator[Came]:
+        while True:
+            yield await self.coming.get()
+
+    async def publish(self, topic: str, payload: bytes) -> int:
+        await super().publish(topic, payload)
+        return self.code
+
+
+class Ioc:
+    """A receiver on a line, with a clock that is turned by hand."""
+
+    def __init__(self, **options: Any) -> None:
+        self.line, self.now, self.arrivals = Line(), 1000.0, list[Arrival]()
+        self.receiver = Receiver(self.line, now=lambda: self.now, **options)
+        self.stream = self.receiver.arrivals()
+
+    async def hear(self, *messages: Came) -> None:
+        """Let these arrive, each to the end of its handling."""
+        for message in messages:
+            self.line.coming.put_nowait(message)
+            self.arrivals.append(await anext(self.stream))
+
+    async def wait(self, seconds: float) -> list[tuple[str, dict[str, Any]]]:
+        """Let time pass, looking every five seconds; returns what was said to gateways."""
+        for _ in range(int(seconds // 5)):
+            self.now += 5
+            await self.receiver.look()
+        said, self.line.published = self.line.published, []
+        return said
+
+
+@pytest.fixture
+async def ioc() -> AsyncIterator[Any]:
+    made = []
+
+    def make(**options: Any) -> Ioc:
+        made.append(Ioc(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.stream.aclose()
+
+
+def said(kind: str, gw: str = "gw-1", **body: Any) -> Came:
+    return Came(f"city/v1/{gw}/up/{kind}", json.dumps({"v": 1, "gw": gw} | body).encode())
+
+
+def batch(seq: int, *, clk: str = "synced", boot: str = "b-1", epoch: str = "1-x", **more: Any) -> Came:
+    """One reading, 7 ms after t0; t0 is wrong by 50 years."""
+    blocks = [["m", "c0ffee00", ["p"], [7], [[0, [230]]], []]]
+    body = {"v": 1, "gw": "gw-1", "epoch": epoch, "seq": seq, "boot": boot, "t0": 100, "m0": 5000, "clk": clk}
+    return Came("city/v1/gw-1/up/telemetry", json.dumps(body | {"d": blocks} | more).encode())
+
+
+BIRTH = said("birth/m/c0ffee00", device="m", cfg="c0ffee00", points=[{"name": "p", "unit": "V"}])
+ANCHOR = 1_700_000_000_000
 
 
 def event(seq: int, gw: str = "gw-1", **more: Any) -> Came:
@@ -118,17 +187,14 @@ async def test_messages_of_others_are_ignored() -> None:
     assert receiver.malformed == 0
 
 
-async def test_dropped_ranges_are_excused() -> None:
+async def test_dropped_ranges_are_booked() -> None:
     dropped = [{"epoch": "1-x", "stream": "t", "ranges": [[1, 5], [9, 7], "x"]}, 7, {"epoch": 1}]
     receiver = Receiver(Wire(event(1, data={"dropped": dropped}), event(2, data={"dropped": 3}), event(3, data=None)))
     assert len(await all_of(receiver)) == 3
-    assert list(receiver.ledger.accounts["gw-1", "1-x", "t"].excused) == [(1, 5)]
+    assert list(receiver.ledger.accounts["gw-1", "1-x", "t"].dropped) == [(1, 5)]
 
 
 async def test_keeps_the_latest_of_what_gateways_say() -> None:
-    def said(kind: str, **body: Any) -> Came:
-        return Came(f"city/v1/gw-1/up/{kind}", json.dumps({"v": 1, "gw": "gw-1"} | body).encode())
-
     entry = {"epoch": "1-x", "ended": "unclean", "pending": [], "highest_on_disk": 4}
     wire = Wire(said("status", online=True), said("health", n=1), said("health", n=2), said("epochs", epochs=[entry]))
     receiver = Receiver(wire)
@@ -137,6 +203,131 @@ async def test_keeps_the_latest_of_what_gateways_say() -> None:
     assert receiver.status["gw-1"]["online"] is True
     assert receiver.health["gw-1"]["n"] == 2
     assert receiver.ledger.accounts["gw-1", "1-x", "t"].unknown_above == 4
+
+
+async def test_a_late_will_is_not_believed() -> None:
+    def status(online: bool, connection: int) -> Came:
+        return said("status", online=online, conn=["1-x", connection])
+
+    receiver = Receiver(Wire(status(True, 1), status(True, 2), status(False, 1)))
+    assert len(await all_of(receiver)) == 2
+    assert receiver.status["gw-1"]["online"] is True
+
+
+async def test_asks_for_a_gap_and_hears_that_it_is_lost(ioc: Any) -> None:
+    centre = ioc(ask=True)
+    await centre.hear(BIRTH, said("status", online=True, conn=["1-x", 1]), batch(1), batch(4), batch(9))
+    assert await centre.wait(30) == []
+    asked = {"epoch": "1-x", "stream": "t", "ranges": [[2, 3], [5, 8]]}
+    assert await centre.wait(30) == [("city/v1/gw-1/dn/resend", asked)]
+    await centre.hear(batch(2, hist=True), batch(3, hist=True))
+    missing = [{"epoch": "1-x", "stream": "t", "ranges": [[5, 7]]}]
+    await centre.hear(event(1, code="not-stored", data={"missing": missing}))
+    tally = centre.receiver.gaps.tallies()[-1]
+    assert (tally.stream, tally.lost, tally.on_its_way, tally.complete) == ("t", ((5, 7),), ((8, 8),), False)
+    said_later = await centre.wait(100)
+    assert said_later == [("city/v1/gw-1/dn/resend", asked | {"ranges": [[8, 8]]})]
+    await centre.hear(batch(5, hist=True))
+    assert centre.receiver.gaps.tallies()[-1].lost == ((6, 7),)
+
+
+def test_asks_by_itself_as_time_goes_by(virtually: Any) -> None:
+    async def one_hour() -> list[tuple[str, dict[str, Any]]]:
+        line = Line()
+        receiver = Receiver(line, ask=True)
+        async with contextlib.aclosing(receiver.arrivals()) as arrivals:
+            for message in (BIRTH, batch(1), batch(3), said("epochs", epochs="?")):
+                line.coming.put_nowait(message)
+                await anext(arrivals)
+            await asyncio.sleep(3600)
+        return line.published
+
+    asked = ("city/v1/gw-1/dn/resend", {"epoch": "1-x", "stream": "t", "ranges": [[2, 2]]})
+    assert virtually(one_hour()) == [asked] * 4
+
+
+async def test_only_the_answer_to_a_question_tells_what_is_lost(ioc: Any) -> None:
+    centre = ioc()
+    missing = [{"epoch": "1-x", "stream": "t", "ranges": [[1, 1]]}]
+    await centre.hear(batch(2), event(1, code="else", data={"missing": missing}))
+    assert centre.receiver.ledger.missing() == {("gw-1", "1-x", "t"): ((1, 1),)}
+
+
+async def test_asks_nothing_unless_told(ioc: Any) -> None:
+    centre = ioc()
+    await centre.hear(said("status", online=True, conn=["1-x", 1]), batch(1), batch(4))
+    assert await centre.wait(600) == []
+    assert centre.receiver.gaps.tallies()[0].unexplained == ((2, 3),)
+
+
+async def test_counts_what_the_broker_does_not_take(ioc: Any) -> None:
+    centre = ioc(ask=True)
+    centre.line.code = 0x87
+    await centre.hear(BIRTH, batch(1), batch(4))
+    await centre.wait(100)
+    assert centre.receiver.refused == 2
+
+
+async def test_many_gaps_make_several_questions(ioc: Any) -> None:
+    centre = ioc(ask=True)
+    await centre.hear(*(event(2 * n + 1) for n in range(1200)))
+    questions = await centre.wait(60)
+    assert [len(body["ranges"]) for _, body in questions] == [1000, 199]
+
+
+async def test_asks_for_a_birth_that_a_batch_needs_once_a_minute(ioc: Any) -> None:
+    centre = ioc(ask=True)
+    await centre.hear(batch(1), batch(2))
+    question = ("city/v1/gw-1/dn/rebirth", {"device": "m", "cfg": "c0ffee00"})
+    assert await centre.wait(50) == [question]
+    await centre.hear(batch(3))
+    assert await centre.wait(5) == []
+    assert await centre.wait(60) == []
+    await centre.hear(batch(4))
+    assert await centre.wait(5) == [question]
+    await centre.hear(BIRTH, batch(5))
+    assert await centre.wait(120) == []
+
+
+async def test_an_anchor_corrects_what_comes_later_and_names_what_came_before(ioc: Any) -> None:
+    centre = ioc(ack=True)
+    await centre.hear(batch(1, clk="unsynced"), batch(2), batch(3, clk="unsynced"), batch(1, epoch="2-y", boot="b-2"))
+    assert centre.arrivals[0].message.readings[0].ts == 107
+    await centre.hear(said("clock", boot="b-1", anchor=ANCHOR), batch(4, clk="unsynced"))
+    clock, late = centre.arrivals[-2:]
+    assert (clock.correction.gw, clock.correction.boot, clock.correction.anchor) == ("gw-1", "b-1", ANCHOR)
+    assert [(b.epoch, b.stream, b.ranges) for b in clock.correction.batches] == [("1-x", "t", ((1, 1), (3, 3)))]
+    assert (late.message.clk, late.message.t0, late.verdict) == ("corrected", ANCHOR + 5000, Verdict.NEW)
+    assert late.message.readings[0].ts == ANCHOR + 5007
+    await centre.hear(said("clock", boot="b-1", anchor=ANCHOR), batch(3, clk="unsynced", hist=True))
+    assert centre.arrivals[-2].correction is None
+    assert not centre.arrivals[-1].verdict
+
+
+async def test_a_correction_of_the_gateway_replaces_what_came_before(ioc: Any) -> None:
+    centre = ioc()
+    await centre.hear(batch(1, clk="unsynced"), batch(1, clk="corrected", t0=ANCHOR), batch(1, clk="unsynced"))
+    assert [arrival.verdict for arrival in centre.arrivals] == [Verdict.NEW, Verdict.BETTER, Verdict.DUPLICATE]
+    await centre.hear(said("clock", boot="b-1", anchor=ANCHOR))
+    assert centre.arrivals[-1].correction is None
+
+
+@pytest.mark.parametrize("anchor", [None, "1700000000000", 1.7e12, True, 0, -1, 10**15, 2**70])
+async def test_a_forged_anchor_is_ignored_and_counted(ioc: Any, anchor: Any) -> None:
+    centre = ioc()
+    await centre.hear(batch(1, clk="unsynced"))
+    centre.line.coming.put_nowait(said("clock", boot="b-1", anchor=anchor))
+    centre.line.coming.put_nowait(said("clock", boot=7, anchor=ANCHOR))
+    await centre.hear(batch(2, clk="unsynced"))
+    assert centre.receiver.malformed == 2
+    assert centre.arrivals[-1].message.clk == "unsynced"
+
+
+async def test_only_the_latest_boots_are_remembered(ioc: Any) -> None:
+    centre = ioc()
+    await centre.hear(*(said("clock", boot=f"b-{n}", anchor=ANCHOR + n) for n in range(20)))
+    await centre.hear(batch(1, boot="b-1", clk="unsynced"), batch(1, boot="b-19", epoch="2-y", clk="unsynced"))
+    assert [arrival.message.clk for arrival in centre.arrivals[-2:]] == ["unsynced", "corrected"]
 
 
 def test_the_catalogue_knows_units_and_forgets_the_oldest() -> None:

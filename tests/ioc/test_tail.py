@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gateway.model import Uplink
+from gateway.uplink.mqtt import Session
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -99,11 +102,17 @@ async def test_a_live_table_on_a_terminal(broker: str, gateway: Any, until: Any)
     loop = asyncio.get_running_loop()
     loop.add_reader(ours, lambda: screen.write(os.read(ours, 65536)))
     agent = gateway()
+    entry = {"epoch": "0-x", "ended": "clean", "pending": [[7, 9]], "highest_on_disk": 9}
+    earlier = json.dumps({"v": 1, "gw": "gw-2", "epoch": "1-y", "epochs": [entry]})
+    session = await Session.open(broker, Uplink((broker,)), "gw-2", expiry=0)
+    await session.publish("city/v1/gw-2/up/epochs", earlier.encode(), retain=True)
+    await session.close()
     process = await tail(broker, "--seconds", "15", stdout=theirs)
     os.close(theirs)
     await agent.start()
     await agent.read(230.2)
-    await until(lambda: b"230.2" in screen.getvalue() and "điện.total".encode() in screen.getvalue(), "the table")
+    for text in ("230.2", "điện.total", "missing batches: 3 on its way"):
+        await until(lambda text=text: text.encode() in screen.getvalue(), text)
     process.send_signal(signal.SIGINT)
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     loop.remove_reader(ours)

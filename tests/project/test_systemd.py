@@ -18,6 +18,8 @@ def test_the_unit_never_gives_up_and_lets_the_agent_flush():
     assert service["Restart"] == "always"
     assert unit()["Unit"]["StartLimitIntervalSec"] == "0"
     assert int(service["TimeoutStopSec"]) > 10
+    assert service["WatchdogSignal"] == "SIGTERM"
+    assert int(service["TimeoutAbortSec"]) > 10
 
 
 def test_the_agent_may_read_whether_the_clock_is_synchronised():

@@ -117,3 +117,12 @@ def test_problems_of_the_machine_come_in_the_order_of_lines(site_file):
     _, problems = check(site_file.saved())
     assert all(problem.machine for problem in problems)
     assert [problem.line for problem in problems] == sorted(problem.line for problem in problems)
+
+
+def test_a_store_that_the_disk_cannot_hold(fitting, tmp_path):
+    room = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    store = tmp_path / "not" / "yet" / "there"
+    fitting.replaced(f'path = "{store}"', f'path = "{store}"\nmax_size = "{room // 10**6 + 1}MB"')
+    problem = only_problem(fitting)
+    assert problem.path == "store.max_size"
+    assert "has room for" in problem.text

@@ -53,10 +53,10 @@ class Desk:
             await store.append(self.readings(count))
             store.flush()
 
-    async def take(self, store: Store, backlog: bool = True) -> Batch | None:
+    async def take(self, store: Store, backlog: bool = True, without: tuple[str, ...] = ()) -> Batch | None:
         """Take a batch, waiting for the disk where the next one has to be read from there."""
         for _ in range(3):
-            if (batch := store.take(backlog)) is not None:
+            if (batch := store.take(backlog, without)) is not None:
                 self.given.setdefault(batch.key, batch.data)
                 assert self.given[batch.key] == batch.data, "one key, two contents"
                 return batch
@@ -72,6 +72,11 @@ class Desk:
                 assert store.settle(batch.epoch, batch.stream, ((batch.seq, batch.seq),)) == 1
         self.check(store)
         return found
+
+    async def hand_out(self, store: Store) -> None:
+        """Give all there is once, and take it back: only what was given can be settled."""
+        await self.drain(store, settle=False)
+        store.release()
 
     @staticmethod
     def values(batches: list[Batch]) -> list[Any]:

@@ -29,6 +29,7 @@ async def test_a_replaced_birth_is_stale_once_its_batches_are_settled(desk):
     await store.remember_birth("meter-1", "bbbbbbbb", {"n": 2})
     await desk.feed(store, 2)
     assert store.stale_births() == []
+    await desk.hand_out(store)
     store.settle(store.epoch, "t", ((1, 1),))
     assert store.stale_births() == []
     store.settle(store.epoch, "t", ((2, 2),))
@@ -65,6 +66,7 @@ async def test_a_birth_of_an_earlier_run_stays_while_backlog_of_that_run_or_an_o
     store = await desk.open()
     await store.remember_birth("meter-1", "bbbbbbbb", {})
     await desk.feed(store)
+    await desk.hand_out(store)
     store.settle(middle, "t", ((1, 1),))
     assert store.stale_births() == []
     store.settle(oldest, "t", ((1, 1),))

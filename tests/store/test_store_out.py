@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgpack
+import pytest
 
 
 async def test_events_and_commands_first_then_live_then_backlog(desk):
@@ -127,9 +128,69 @@ async def test_what_is_taken_and_committed_meanwhile_can_be_released(desk):
     assert (batch.seq, batch.historical, batch.data) == (1, True, live.data)
 
 
+async def test_what_was_not_given_cannot_be_settled(desk):
+    store = await desk.open()
+    await desk.feed(store, 3)
+    first = await desk.take(store)
+    assert store.settle(store.epoch, "t", ((1, 2**62),)) == 1
+    assert [batch.seq for batch in await desk.drain(store)] == [2, 3]
+    assert first.seq == 1
+    await desk.feed(store, 2)
+    await desk.close(store)
+    old, store = store.epoch, await desk.open()
+    assert store.settle(old, "t", ((4, 5),)) == 0, "an earlier run may have given them, or not"
+    assert [batch.seq for batch in await desk.drain(store)] == [4, 5]
+
+
+async def test_a_parked_batch_waits_until_it_is_asked_for(desk):
+    store = await desk.open()
+    await desk.feed(store, 5)
+    await store.commit()
+    await desk.feed(store, 2)
+    taken = await desk.drain(store, settle=False)
+    for batch in taken:
+        store.park(batch.key)
+    store.release()
+    assert await desk.drain(store) == []
+    await store.commit()
+    assert await desk.drain(store) == []
+    assert (store.stats()["parked_batches"], store.stats()["pending_batches"]) == (7, 7)
+    assert await store.resend(store.epoch, "t", ((2, 2), (6, 6))) == (2, ())
+    assert [(batch.seq, batch.historical) for batch in await desk.drain(store)] == [(2, True), (6, True)]
+    assert store.unpark("e") == 0
+    assert store.unpark("t") == 5
+    assert [batch.seq for batch in await desk.drain(store)] == [1, 3, 4, 5, 7]
+    assert store.stats()["pending_batches"] == store.stats()["parked_batches"] == 0
+
+
+async def test_a_parked_batch_is_tried_once_more_by_the_next_run(desk):
+    store = await desk.open()
+    await desk.feed(store, 2)
+    for batch in await desk.drain(store, settle=False):
+        store.park(batch.key)
+    await desk.close(store)
+    store = await desk.open()
+    assert [batch.seq for batch in await desk.drain(store)] == [1, 2]
+
+
+async def test_what_is_asked_for_and_is_not_there_is_named(desk):
+    store = await desk.open(max_size=450_000)
+    await desk.feed(store, 4)
+    await desk.drain(store)
+    assert await store.resend(store.epoch, "t", ((1, 2), (4, 2**62))) == (0, ((1, 2), (4, 4)))
+    assert await store.resend("7-unknown", "t", ((3, 9),)) == (0, ((3, 9),))
+    for _ in range(90):
+        await desk.feed(store, 10, 300)
+        await store.commit()
+    assert store.stats()["dropped_batches"] > 0
+    _, missing = await store.resend(store.epoch, "t", ((1, 2**62),))
+    assert missing == ((1, 4),), "what was dropped is announced as that"
+
+
 async def test_settling_what_is_not_known_does_nothing(desk):
     store = await desk.open()
     await desk.feed(store, 2)
+    await desk.hand_out(store)
     for epoch, stream, ranges in [
         (store.epoch, "t", ((3, 9),)),
         (store.epoch, "e", ((1, 9),)),
@@ -148,12 +209,13 @@ async def test_settling_what_is_not_known_does_nothing(desk):
     desk.check(store)
 
 
-async def test_settling_backlog_that_was_never_taken_counts_its_readings(desk):
+async def test_settling_backlog_that_is_not_in_memory_any_more_counts_its_readings(desk):
     store = await desk.open()
     await desk.feed(store, 10, count=7)
     await desk.close(store)
     old = store.epoch
     store = await desk.open()
+    await desk.hand_out(store)
     assert store.settle(old, "t", ((1, 4), (6, 6))) == 5
     desk.check(store)
     await store.commit()
@@ -165,6 +227,7 @@ async def test_settling_backlog_that_was_never_taken_counts_its_readings(desk):
 async def test_settling_while_it_is_being_committed_frees_it_later(desk):
     store = await desk.open()
     await desk.feed(store, 3)
+    await desk.hand_out(store)
     writing = asyncio.create_task(store.commit())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -197,7 +260,7 @@ async def test_without_keep_acked_only_the_unsettled_can_be_sent_again(desk):
     taken = await desk.drain(store, settle=False)
     store.settle(store.epoch, "t", ((1, 2),))
     assert len(taken) == 6
-    assert await store.resend(store.epoch, "t", ((1, 100),)) == 4
+    assert await store.resend(store.epoch, "t", ((1, 100),)) == (4, ((1, 2),))
     again = await desk.drain(store)
     assert [(b.seq, b.historical) for b in again] == [(3, True), (4, True), (5, True), (6, True)]
 
@@ -206,7 +269,7 @@ async def test_keep_acked_gives_settled_batches_again_and_counts_them_once(desk)
     store = await desk.open(keep_acked=100_000)
     await desk.feed(store, 5)
     await desk.drain(store)
-    assert await store.resend(store.epoch, "t", ((2, 4),)) == 3
+    assert await store.resend(store.epoch, "t", ((2, 4),)) == (3, ())
     again = await desk.drain(store)
     assert [(b.seq, b.historical) for b in again] == [(2, True), (3, True), (4, True)]
     assert store.stats()["acked"] == 20
@@ -215,7 +278,7 @@ async def test_keep_acked_gives_settled_batches_again_and_counts_them_once(desk)
     store = await desk.open(keep_acked=100_000)
     assert store.stats()["recovered"] == 0
     assert await desk.drain(store) == []
-    assert await store.resend(old, "t", ((1, 1), (5, 5))) == 2
+    assert await store.resend(old, "t", ((1, 1), (5, 5))) == (2, ())
     assert [b.seq for b in await desk.drain(store)] == [1, 5]
     desk.check(store)
 
@@ -231,7 +294,7 @@ async def test_keep_acked_keeps_what_was_settled_on_disk(desk):
     old = store.epoch
     store = await desk.open(keep_acked=100_000)
     assert store.stats()["pending"] == 0
-    assert await store.resend(old, "t", ((1, 5),)) == 5
+    assert await store.resend(old, "t", ((1, 5),)) == (5, ())
 
 
 async def test_keep_acked_gives_up_the_oldest_beyond_its_size(desk):
@@ -239,6 +302,22 @@ async def test_keep_acked_gives_up_the_oldest_beyond_its_size(desk):
     for _ in range(60):
         await desk.feed(store)
         await desk.drain(store)
-    found = await store.resend(store.epoch, "t", ((1, 60),))
+    found, missing = await store.resend(store.epoch, "t", ((1, 60),))
     assert 5 < found < 60
+    assert missing == ((1, 60 - found),)
     assert [b.seq for b in await desk.drain(store)] == list(range(61 - found, 61))
+
+
+@pytest.mark.parametrize("from_disk", [False, True])
+async def test_streams_can_be_left_waiting(desk, from_disk):
+    store = await desk.open()
+    await store.append_message("e", {"n": 1})
+    await store.append_message("c", {"n": 2})
+    await desk.feed(store, 1)
+    if from_disk:
+        await store.commit()
+    assert await desk.take(store, without=("e", "c", "t")) is None
+    assert (await desk.take(store, without=("e", "c"))).stream == "t"
+    assert (await desk.take(store, without=("e",))).stream == "c"
+    assert await desk.take(store, without=("e",)) is None
+    assert (await desk.take(store)).stream == "e"

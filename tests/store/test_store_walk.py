@@ -25,12 +25,12 @@ class Walk:
         }
         self.closed, self.settled, self.announced = set(), set(), set()
         self.doubtful, self.done = set(), set()
-        self.flying, self.live = {}, 0
+        self.flying, self.offered, self.parked, self.live = {}, set(), set(), 0
         self.store = None
 
     async def start(self):
         self.store = await self.desk.open(**self.settings)
-        self.flying, self.live = {}, 0
+        self.flying, self.offered, self.parked, self.live = {}, set(), set(), 0
 
     def note_closed(self):
         last = self.store._book.seqs["t"]
@@ -53,6 +53,8 @@ class Walk:
                 await asyncio.gather(*self.store._writer._tasks)
                 continue
             assert batch.key not in self.flying, "given twice"
+            assert batch.key not in self.parked, "given although it is parked"
+            self.offered.add(batch.key)
             assert self.settings["keep_acked"] or batch.key not in self.settled, "given after it was settled"
             self.desk.given.setdefault(batch.key, batch.data)
             assert self.desk.given[batch.key] == batch.data
@@ -82,9 +84,21 @@ class Walk:
             last = seq + self.random.randrange(5)
             self.store.settle(epoch, stream, ((seq, last),))
             for key in [(epoch, stream, n) for n in range(seq, last + 1)]:
-                if key in self.closed:
+                if key in self.offered:
                     self.settled.add(key)
+                    self.parked.discard(key)
                     self.flying.pop(key, None)
+
+    async def park(self):
+        for key in self.random.sample(sorted(self.flying), min(len(self.flying), 2)):
+            self.store.park(key)
+            self.parked.add(key)
+            del self.flying[key]
+
+    async def unpark(self):
+        stream = self.random.choice("etc")
+        self.store.unpark(stream)
+        self.parked = {key for key in self.parked if key[1] != stream}
 
     async def release(self):
         if self.random.random() < 0.5:
@@ -102,6 +116,7 @@ class Walk:
             await self.store.resend(epoch, stream, ((seq, seq + 3),))
             for n in range(seq, seq + 4):
                 self.flying.pop((epoch, stream, n), None)
+                self.parked.discard((epoch, stream, n))
 
     async def commit(self):
         await self.store.commit()
@@ -153,7 +168,8 @@ class Walk:
     async def run(self, steps):
         await self.start()
         often = [self.feed, self.feed, self.take, self.take, self.settle, self.settle, self.commit, self.time]
-        seldom = [self.message, self.settle_a_range, self.release, self.resend, self.commit_beside, self.trouble]
+        seldom = [self.message, self.settle_a_range, self.release, self.resend, self.park, self.unpark]
+        seldom += [self.commit_beside, self.trouble]
         rare = [self.restart, self.crash]
         for _ in range(steps):
             draw = self.random.random()

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.errors import UplinkError
 from gateway.model import Uplink
-from gateway.uplink import mqtt
+from gateway.uplink import mqtt, refusals
 from gateway.uplink.access import endpoint
 from gateway.uplink.message import NOBODY_LISTENS, SUCCESS, Labels, Will
 from gateway.uplink.mqtt import Session
@@ -135,7 +135,7 @@ async def test_refused_subscriptions_are_named(mosquitto: Any, tmp_path: Path) -
     broker = mosquitto(f"allow_anonymous true\nacl_file {acl}\n")
     session = await Session.open(broker.url, Uplink((broker.url,)), "a")
     assert await session.publish("denied", b"1") == 0x87
-    assert mqtt.reason_name(0x87) == "Not authorized"
+    assert refusals.reason(0x87) == "not authorised"
     await session.close()
 
 
