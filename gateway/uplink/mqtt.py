@@ -242,7 +242,8 @@ class _Link(aiomqtt.Client):
         if result != MQTT_ERR_SUCCESS or mid is None:
             raise UplinkError(f"The broker cannot be asked for messages: {result!s}.")
         try:
-            codes: list[ReasonCode] = await asyncio.wait_for(self._answers.expect(mid), CONNECT_WITHIN)
+            async with asyncio.timeout(CONNECT_WITHIN):
+                codes: list[ReasonCode] = await self._answers.expect(mid)
         except TimeoutError:
             raise UplinkError("The broker did not answer a subscription in time.") from None
         return codes

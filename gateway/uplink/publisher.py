@@ -166,7 +166,8 @@ class Publisher:
                 self._telling = None
             rest = notices.rest(self._clock.monotonic())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), None if rest == inf else rest)
+                async with asyncio.timeout(None if rest == inf else rest):
+                    await news.wait()
 
     async def _watch(self) -> None:
         """Look after what changes slowly."""

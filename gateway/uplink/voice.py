@@ -97,7 +97,8 @@ class Voice:
         """Rest, or until there is something to say. A flood of questions does not make the gateway talk faster."""
         self._nudge.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._nudge.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for would swallow the end of the connection that comes with it
+                await self._nudge.wait()
 
     async def farewell(self, session: Session, pump: Pump) -> None:
         """The last health, and the status that the will would have given."""
