@@ -55,8 +55,8 @@ class Session(Protocol):
 class Arrival(NamedTuple):
     """One message of a gateway. `kind` is the topic's word: telemetry, event, cmd, birth, status, health, ...
 
-    `message` and `verdict` belong to the durable kinds; `body` is the whole body of the others. `correction` comes with
-    a clock: batches that were handed over before, and whose times can be mended now.
+    `message` and `verdict` belong to the durable kinds; `body` is the whole body of the others. `corrections` come
+    with a clock: batches that were handed over before, and whose times can be mended now.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Arrival(NamedTuple):
     body: Mapping[str, Any]
     message: Message | None = None
     verdict: Verdict = Verdict.NEW
-    correction: Correction | None = None
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass
@@ -173,7 +173,7 @@ class Receiver:
         body = unpack_map(payload)
         if body.get("gw") != gw:
             raise ValueError(f"a message on {topic} says that it is from {body.get('gw')!r:.60}")
-        correction = None
+        corrections: tuple[Correction, ...] = ()
         if kind == "birth":
             self.catalogue.learn(payload)
         elif kind == "health":
@@ -183,11 +183,11 @@ class Receiver:
                 return None
             self.status[gw] = body
         elif kind == "clock":
-            correction = self._correct(gw, body)
+            corrections = self._correct(gw, body)
         elif kind == "epochs" and isinstance(body.get("epochs"), list):
             current = body.get("epoch")
             self.ledger.announce(gw, body["epochs"], current if isinstance(current, str) else "")
-        return Arrival(kind, gw, body, correction=correction)
+        return Arrival(kind, gw, body, corrections=corrections)
 
     def _parts(self, topic: str) -> tuple[bool, str, str]:
         """(is it below our prefix, gateway, what follows up/)."""
@@ -208,8 +208,8 @@ class Receiver:
                 self.ledger.lose(gw, data.get("missing"))
         return Arrival(kind, gw, message.body, message, verdict)
 
-    def _correct(self, gw: str, body: Mapping[str, Any]) -> Correction | None:
-        """An anchor has come: None when it changes nothing that was handed over."""
-        boot, anchor = self._anchors.learn(gw, body)
-        batches = self.ledger.correct(gw, boot)
-        return Correction(gw, boot, anchor, batches) if batches else None
+    def _correct(self, gw: str, body: Mapping[str, Any]) -> tuple[Correction, ...]:
+        """Anchors have come: what they change of what was handed over."""
+        anchors = self._anchors.learn(gw, body)
+        changed = [(boot, anchor, self.ledger.correct(gw, boot)) for boot, anchor in anchors.items()]
+        return tuple(Correction(gw, boot, anchor, batches) for boot, anchor, batches in changed if batches)

@@ -74,12 +74,14 @@ class Outlet:
 
     def next(self, backlog: bool, without: Collection[str] = ()) -> tuple[int, Batch | None] | None:
         """Take the next row id out; with its batch when that came from disk. Not from these streams."""
+        events, commands, telemetry = (self._queues[stream] for stream in STREAMS)
         found: tuple[int, Batch | None] | None = None
-        for stream in STREAMS:
-            if found is None and stream not in without:
-                found = self._next_live() if stream == "t" else None
-                if found is None and (backlog or stream != "t"):
-                    found = self._next(self._queues[stream])
+        if "e" not in without:
+            found = self._next(events)
+        if found is None and "c" not in without and ("e" in without or not (self.readable and events.disk)):
+            found = self._next(commands)  # they wait for events that are being read; live readings do not
+        if found is None and "t" not in without:
+            found = self._next_live() or (self._next(telemetry) if backlog else None)
         if found:
             self.given.add(found[0], found[0])
         return found

@@ -286,7 +286,7 @@ class Store:
             for first, last in [*there, *self._book.losses.among(*span)]:
                 missing.remove(parts(first)[2], parts(last)[2])
         self._changed()
-        return found, tuple(missing)
+        return found, tuple(iter(missing))  # its own length is that of the numbers: 2^62 may be asked for
 
     def _announce(self) -> None:
         """Report the exact ranges of what was given up, when somebody listens, now and then."""
@@ -334,6 +334,10 @@ class Store:
     async def load_state(self, key: str) -> Any:
         """Return what was saved under the key, None when nothing was or the disk cannot be read."""
         return await self._writer.load(key)
+
+    def anchors(self) -> dict[str, int]:
+        """Boot id -> wall time minus monotonic time in ms, of this boot and earlier ones, where it is known."""
+        return self._writer.anchors()
 
     def earlier_epochs(self) -> list[dict[str, Any]]:
         """Body of up/epochs: earlier runs that are not settled, or did not end cleanly."""

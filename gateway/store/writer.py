@@ -259,6 +259,9 @@ class Writer:
                 self._anchors = dict([*self._anchors.items(), (boot, anchor)][-_BOOTS:])
                 self.state[".anchors"] = msgpack.packb(self._anchors)
 
+    def anchors(self) -> dict[str, int]:
+        return dict(self._anchors)
+
     def corrected(self, batch: Batch) -> Batch:
         """Correct a time from before the clock was trusted, once the anchor of its boot is known."""
         if batch.clk == UNSYNCED and batch.boot in self._anchors:

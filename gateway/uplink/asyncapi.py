@@ -161,7 +161,10 @@ SCHEMAS: dict[str, Schema] = {
         },
         text="Earlier epochs that are not settled. After an unclean end, what is above the highest number is unknown.",
     ),
-    "Clock": record(_HEAD | {"boot": TEXT, "anchor": {"type": "integer", "description": "wall minus monotonic, ms"}}),
+    "Clock": record(
+        _HEAD | {"boot": TEXT, "anchor": {"type": "integer", "description": "wall minus monotonic, ms"}},
+        {"earlier": {"type": "object", "additionalProperties": INTEGER, "description": "anchors of earlier boots"}},
+    ),
     "Health": record(
         _HEAD | {"ts": WALL, "uplink": {"type": "object"}, "store": {"type": "object"}},
         {"buses": {"type": "object"}, "machine": {"type": "object"}},
@@ -196,7 +199,7 @@ TOPICS = (
     Topic("status", "up/status", "Status", 1, True, "Is the gateway there, and which one is it?"),
     Topic("birth", "up/birth/{device}/{cfg}", "Birth", 1, True, "What the points of a device mean."),
     Topic("epochs", "up/epochs", "Epochs", 1, True, "What earlier runs have left unsettled."),
-    Topic("clock", "up/clock", "Clock", 1, True, "The anchor of this boot's times."),
+    Topic("clock", "up/clock", "Clock", 1, True, "The anchors of this boot's times, and of earlier ones."),
     Topic("telemetry", "up/telemetry", "Telemetry", 1, False, "Readings, durable."),
     Topic("event", "up/event", "Event", 1, False, "Events, durable, sent before all telemetry."),
     Topic("command", "up/cmd/{id}", "Command", 1, False, "Results of commands, durable."),

@@ -55,9 +55,10 @@ def epochs(gateway: str, current: str, earlier: Sequence[Mapping[str, Any]]) -> 
     return {"v": 1, "gw": gateway, "epoch": current, "epochs": list(earlier)}
 
 
-def clock(gateway: str, boot: str, anchor: int) -> dict[str, Any]:
-    """Body of `up/clock`: `anchor` is wall time minus monotonic time in ms."""
-    return {"v": 1, "gw": gateway, "boot": boot, "anchor": anchor}
+def clock(gateway: str, boot: str, anchor: int, anchors: Mapping[str, int]) -> dict[str, Any]:
+    """Body of `up/clock`: `anchor` is wall time minus monotonic time in ms; `anchors` those of earlier boots, too."""
+    earlier = {name: value for name, value in anchors.items() if name != boot}
+    return {"v": 1, "gw": gateway, "boot": boot, "anchor": anchor, "earlier": earlier}
 
 
 def health(

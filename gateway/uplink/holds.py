@@ -10,6 +10,8 @@ from gateway.model import event
 NOBODY_LISTENS, REFUSED, NOT_AUTHORISED = "nobody-listens", "refused", "not-authorised"
 _FIRST_DELAY, _LAST_DELAY = 1.0, 30.0
 
+Key = tuple[str, str, int]
+
 
 @dataclass(slots=True)
 class Hold:
@@ -19,6 +21,10 @@ class Hold:
     delay: float
     until: float
     probing: bool = False
+    letter: Key | None = None
+    """The latest dead letter of a closed topic."""
+    knocked: bool = False
+    """Whether that one asks again, because nothing else of the stream is there to ask with."""
 
 
 @dataclass(slots=True)
@@ -42,6 +48,23 @@ class Holds:
     def is_closed(self, stream: str) -> bool:
         """Whether the stream's topic was closed to this gateway."""
         return stream in self.streams and self.streams[stream].code == NOT_AUTHORISED
+
+    def knocking(self, now: float) -> list[Key]:
+        """Dead letters that may ask whether their topic is open now. Each is given once per probe."""
+        due = [hold for hold in self.streams.values() if hold.letter and not (hold.knocked or hold.probing)]
+        found = [hold.letter for hold in due if hold.letter and now >= hold.until]
+        for hold in due:
+            hold.knocked = now >= hold.until
+        return found
+
+    def letter(self, key: Key) -> bool:
+        """A batch of a closed topic became a dead letter; returns whether that is new."""
+        hold = self.streams.get(key[1])
+        if hold is None:
+            return True
+        again = hold.knocked and hold.letter == key
+        hold.letter, hold.knocked = key, False
+        return not again
 
     def worked(self, stream: str) -> list[dict[str, Any]]:
         """A batch arrived: the stream is free again. Returns events."""
@@ -68,12 +91,12 @@ class Holds:
     def skipped(self, stream: str) -> None:
         """The probe told nothing about the stream: the next batch may."""
         if stream in self.streams:
-            self.streams[stream].probing = False
+            self.streams[stream].probing = self.streams[stream].knocked = False
 
     def forget_probes(self) -> None:
         """The connection is gone, and the probes with it."""
         for hold in self.streams.values():
-            hold.probing = False
+            hold.probing = hold.knocked = False
 
 
 def _told(stream: str, code: str, text: str, *, raised: bool = True) -> dict[str, Any]:

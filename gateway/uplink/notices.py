@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -15,6 +16,7 @@ MOST_EVENTS = 256
 _TOLD = 200  # ranges of one event
 _MOST = 5000  # ranges that wait
 
+DEAD_LETTER = "dead-letter"
 DEAD_LETTER_EVERY, NOT_STORED_EVERY = 60.0, 1.0
 
 
@@ -42,13 +44,13 @@ class Gathered:
     @property
     def waiting(self) -> int:
         """How many ranges wait, about."""
-        return sum(len(list(spans)) for spans in self._spans.values())
+        return sum(1 for spans in self._spans.values() for _ in spans)
 
     def take(self, now: float) -> list[dict[str, Any]]:
         """Return as many ranges as fit into one event: [{epoch, stream, ranges}]."""
         told, room = [], _TOLD
         for (epoch, stream), spans in list(self._spans.items()):
-            some = list(spans)[:room]
+            some = list(islice(iter(spans), room))
             for first, last in some:
                 spans.remove(first, last)
             if not spans:
@@ -121,7 +123,7 @@ class Notices:
 
 def _dead_letter(dropped: list[dict[str, Any]], reason: str) -> dict[str, Any]:
     return event(
-        "dead-letter",
+        DEAD_LETTER,
         f"The broker will not take these messages: {reason}. They stay on the gateway's disk as dead letters.",
         severity="error",
         cause="The broker's access list or a rule of the broker refuses them.",

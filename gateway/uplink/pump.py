@@ -24,7 +24,9 @@ from gateway.uplink.holds import NOBODY_LISTENS, NOT_AUTHORISED, REFUSED
 from gateway.uplink.message import FAILURES, SUCCESS, Labels
 from gateway.uplink.message import NOBODY_LISTENS as UNHEARD
 from gateway.uplink.mqtt import Session
+from gateway.uplink.notices import DEAD_LETTER
 from gateway.uplink.payload import native, native_json
+from gateway.uplink.share import Share
 from gateway.uplink.topics import STREAMS, Topics
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Pump:
         self._desk = desk
         self._pace = pace
         self.window = max(1, min(uplink.window, session.receive_maximum))
-        self._backlog_share = max(1, self.window // 2)
+        self._share = Share(max(1, self.window // 2))
         self._items: deque[Item] = deque()
         self._flying: dict[asyncio.Future[int], Item] = {}
         self._largest_lost = 0
@@ -148,6 +150,8 @@ class Pump:
         try:
             while True:
                 nap = self._fill()
+                if nap.for_more and await self._knock():
+                    continue
                 if self._idle_wanted and self._is_idle(nap):
                     self._idle.set()
                 await self._rest(nap)
@@ -166,12 +170,19 @@ class Pump:
             if not self._taking or len(self._unconfirmed) >= self._pace.unconfirmed or self._desk.notices.full:
                 break
             held = self._held()
-            batch = self._store.take(backlog=self._backlog < self._backlog_share, without=held)
+            batch = self._store.take(backlog=self._share.admits(self._backlog), without=held)
             if batch is None:
                 return Nap(min([self._pace.tick, *held.values()]), for_more=True, held=bool(held))
             self._desk.holds.probe(batch.stream)
             self._load(batch)
         return Nap(self._pace.tick)
+
+    async def _knock(self) -> bool:
+        """Nothing is left to ask a closed topic with: a dead letter of it asks again. Returns whether one does."""
+        found = 0
+        for epoch, stream, seq in self._desk.holds.knocking(self._clock.monotonic()):
+            found += (await self._store.resend(epoch, stream, ((seq, seq),)))[0]
+        return found > 0
 
     def _held(self) -> dict[str, float]:
         """The streams that must wait, and for how many seconds."""
@@ -285,7 +296,9 @@ class Pump:
         flight.worst = max(flight.worst, code)
         flight.left -= 1
         if not flight.left:
-            self._backlog -= flight.batch.historical
+            if flight.batch.historical:
+                self._backlog -= 1
+                self._share.answered(self._clock.monotonic() - flight.sent)
             self._judge(flight.batch, flight.worst)
 
     def _judge(self, batch: Batch, code: int) -> None:
@@ -307,8 +320,8 @@ class Pump:
                 self._dead_letter(batch, refusals.reason(code))
                 self._desk.holds.skipped(batch.stream)
             case refusals.CLOSED:
-                self._dead_letter(batch, _CLOSED)
                 self._hold(batch, NOT_AUTHORISED, text)
+                self._dead_letter(batch, _CLOSED)
 
     def _worked(self, batch: Batch) -> None:
         """The broker has it. Where a topic was closed, what was refused meanwhile comes again."""
@@ -328,12 +341,15 @@ class Pump:
     def _dead_letter(self, batch: Batch, why: str) -> None:
         """Keep a batch on disk without sending it again, and tell which one.
 
-        Nobody can hear of an event that its topic is closed to events; and it will be sent when the topic is open.
+        Not of an event that is itself such a message, nor of one whose topic is closed: nobody could hear of it.
         """
         self._store.park(batch.key)
         self._desk.counters.dead_letters += 1
-        if batch.stream != "e" or why != _CLOSED:
-            self._desk.dead(batch.key, why, self._clock.monotonic())
+        if why == _CLOSED and not self._desk.holds.letter(batch.key):
+            return  # it was told before
+        if batch.stream == "e" and (why == _CLOSED or msgpack.unpackb(batch.data).get("code") == DEAD_LETTER):
+            return
+        self._desk.dead(batch.key, why, self._clock.monotonic())
 
 
 def _fulfil(future: asyncio.Future[int], code: int | None) -> None:

@@ -147,7 +147,7 @@ class Voice:
         self._tell(pump, "up/epochs", epochs, epochs)
         anchor = self._anchor_of_boot()
         if anchor is not None:
-            body = bodies.dump(bodies.clock(self._site.gateway, self._clock.boot, anchor))
+            body = bodies.dump(bodies.clock(self._site.gateway, self._clock.boot, anchor, self._store.anchors()))
             self._tell(pump, "up/clock", body, body)
 
     def _tell(self, pump: Pump, topic: str, essence: bytes, body: bytes) -> None:

@@ -295,13 +295,22 @@ async def test_an_anchor_corrects_what_comes_later_and_names_what_came_before(io
     assert centre.arrivals[0].message.readings[0].ts == 107
     await centre.hear(said("clock", boot="b-1", anchor=ANCHOR), batch(4, clk="unsynced"))
     clock, late = centre.arrivals[-2:]
-    assert (clock.correction.gw, clock.correction.boot, clock.correction.anchor) == ("gw-1", "b-1", ANCHOR)
-    assert [(b.epoch, b.stream, b.ranges) for b in clock.correction.batches] == [("1-x", "t", ((1, 1), (3, 3)))]
+    (correction,) = clock.corrections
+    assert (correction.gw, correction.boot, correction.anchor) == ("gw-1", "b-1", ANCHOR)
+    assert [(b.epoch, b.stream, b.ranges) for b in correction.batches] == [("1-x", "t", ((1, 1), (3, 3)))]
     assert (late.message.clk, late.message.t0, late.verdict) == ("corrected", ANCHOR + 5000, Verdict.NEW)
     assert late.message.readings[0].ts == ANCHOR + 5007
     await centre.hear(said("clock", boot="b-1", anchor=ANCHOR), batch(3, clk="unsynced", hist=True))
-    assert centre.arrivals[-2].correction is None
+    assert centre.arrivals[-2].corrections == ()
     assert not centre.arrivals[-1].verdict
+
+
+async def test_anchors_of_earlier_boots_mend_what_came_from_them(ioc: Any) -> None:
+    centre = ioc()
+    await centre.hear(batch(1, clk="unsynced"), batch(1, epoch="2-y", boot="b-2", clk="unsynced"))
+    await centre.hear(said("clock", boot="b-3", anchor=ANCHOR, earlier={"b-1": ANCHOR - 9, "b-2": ANCHOR - 5}))
+    found = [(c.boot, c.anchor, [b.epoch for b in c.batches]) for c in centre.arrivals[-1].corrections]
+    assert found == [("b-1", ANCHOR - 9, ["1-x"]), ("b-2", ANCHOR - 5, ["2-y"])]
 
 
 async def test_a_correction_of_the_gateway_replaces_what_came_before(ioc: Any) -> None:
@@ -309,7 +318,7 @@ async def test_a_correction_of_the_gateway_replaces_what_came_before(ioc: Any) -
     await centre.hear(batch(1, clk="unsynced"), batch(1, clk="corrected", t0=ANCHOR), batch(1, clk="unsynced"))
     assert [arrival.verdict for arrival in centre.arrivals] == [Verdict.NEW, Verdict.BETTER, Verdict.DUPLICATE]
     await centre.hear(said("clock", boot="b-1", anchor=ANCHOR))
-    assert centre.arrivals[-1].correction is None
+    assert centre.arrivals[-1].corrections == ()
 
 
 @pytest.mark.parametrize("anchor", [None, "1700000000000", 1.7e12, True, 0, -1, 10**15, 2**70])
@@ -325,8 +334,8 @@ async def test_a_forged_anchor_is_ignored_and_counted(ioc: Any, anchor: Any) -> 
 
 async def test_only_the_latest_boots_are_remembered(ioc: Any) -> None:
     centre = ioc()
-    await centre.hear(*(said("clock", boot=f"b-{n}", anchor=ANCHOR + n) for n in range(20)))
-    await centre.hear(batch(1, boot="b-1", clk="unsynced"), batch(1, boot="b-19", epoch="2-y", clk="unsynced"))
+    await centre.hear(*(said("clock", boot=f"b-{n}", anchor=ANCHOR + n) for n in range(40)))
+    await centre.hear(batch(1, boot="b-1", clk="unsynced"), batch(1, boot="b-39", epoch="2-y", clk="unsynced"))
     assert [arrival.message.clk for arrival in centre.arrivals[-2:]] == ["unsynced", "corrected"]
 
 

@@ -321,3 +321,10 @@ async def test_streams_can_be_left_waiting(desk, from_disk):
     assert (await desk.take(store, without=("e",))).stream == "c"
     assert await desk.take(store, without=("e",)) is None
     assert (await desk.take(store)).stream == "e"
+
+
+async def test_an_absurd_range_is_asked_for(desk):
+    store = await desk.open()
+    await desk.feed(store, 2)
+    assert await store.resend("7-0123456789abcdef", "t", ((1, 2**62),)) == (0, ((1, 2**62),))
+    assert await store.resend(store.epoch, "t", ((1, 2**62),)) == (2, ())

@@ -107,27 +107,6 @@ async def test_nobody_listens(mosquitto: Any, rig: Any, ioc: Any, until: Any) ->
     assert all(event["advice"] for event in listener.events() if event["state"] == "raised")
 
 
-async def test_a_topic_that_the_broker_refuses_is_held_and_the_others_go_on(
-    mosquitto: Any, rig: Any, ioc: Any, until: Any, tmp_path: Any
-) -> None:
-    acl = tmp_path / "acl"
-    acl.write_text("topic read #\ntopic write city/v1/gw-1/up/event\ntopic write city/v1/gw-1/up/status\n")
-    acl.chmod(0o600)
-    broker = mosquitto(f"allow_anonymous true\nacl_file {acl}\n")
-    listener = await ioc(broker.url)
-    gateway = rig(broker.url)
-    await gateway.start()
-    for i in range(3):
-        await gateway.read(float(i))
-    await until(lambda: [event for event in listener.events() if event["code"] == "refused"], "the event")
-    event = listener.events()[0]
-    assert (event["id"], event["state"], event["stream"]) == ("refused/t", "raised", "e")
-    assert "not authorised" in event["text"]
-    assert gateway.store.stats()["acked"] == 0
-    assert gateway.store.stats()["pending"] == 6
-    assert listener.values() == []
-
-
 async def test_the_iocs_own_acknowledgement_frees(mosquitto: Any, rig: Any, ioc: Any, until: Any) -> None:
     broker = mosquitto()
     listener = await ioc(broker.url)

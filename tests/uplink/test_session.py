@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -272,27 +271,22 @@ async def test_tls_to_a_plain_port(mosquitto: Any, certificates: Path) -> None:
     assert "TLS" in text
 
 
-async def test_an_attempt_that_hangs_holds_one_thread_and_never_comes_back(
-    fake_broker: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A resolver that does not answer cannot be interrupted: the attempt's late connection must not be used."""
-    monkeypatch.setattr(mqtt, "CONNECT_WITHIN", 0.1)
-    resolved, real, calls = threading.Event(), socket.create_connection, []
+async def test_a_handshake_that_hangs_is_ended_with_its_attempt(monkeypatch: pytest.MonkeyPatch, until: Any) -> None:
+    """The library shakes hands in one of the loop's few threads."""
+    monkeypatch.setattr(mqtt, "CONNECT_WITHIN", 0.2)
+    ended = []
 
-    def hang(*arguments: Any, **options: Any) -> socket.socket:
-        calls.append(arguments)
-        resolved.wait(10)
-        return real(*arguments, **options)
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        ended.append(True)
+        writer.close()
 
-    monkeypatch.setattr(socket, "create_connection", hang)
-    assert "no answer in time" in await failure(fake_broker.url)
-    assert "no answer in time" in await failure(fake_broker.url)
-    assert len(calls) == 1
-    resolved.set()
-    monkeypatch.setattr(mqtt, "CONNECT_WITHIN", 5.0)
-    session = await Session.open(fake_broker.url, Uplink(()), "a")
-    assert [connect["id"] for connect in fake_broker.connects] == ["a"]
-    await session.close()
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        url = f"mqtts://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for _ in range(3):
+            assert "no answer in time" in await failure(url)
+        await until(lambda: len(ended) == 3, "the end of the connections")
 
 
 async def test_an_attempt_can_be_given_up(fake_broker: Any, until: Any) -> None:

@@ -47,24 +47,24 @@ def test_rebirth_names_both_or_none() -> None:
 
 def test_a_held_stream_is_probed_with_growing_delay() -> None:
     holds = Holds()
-    assert holds.admits("t", 0.0)
+    assert holds.held(0.0) == {}
     [raised] = holds.failed("t", NOBODY_LISTENS, "nobody", 100.0)
     assert (raised["id"], raised["state"]) == ("nobody-listens/t", "raised")
     assert holds.failed("t", NOBODY_LISTENS, "nobody", 100.0) == []  # the rest of the window
-    assert holds.admits("e", 100.0)
     now, delays = 100.0, []
     for _ in range(8):
-        waited = 0.0
-        while not holds.admits("t", now):
-            now, waited = now + 0.5, waited + 0.5
-        delays.append(waited)
-        assert not holds.admits("t", now)  # one probe at a time
+        delays.append(holds.held(now)["t"])
+        now += delays[-1]
+        assert holds.held(now) == {}
+        holds.probe("t")
+        holds.probe("e")
+        assert holds.held(now).keys() == {"t"}  # one probe at a time
         assert holds.failed("t", NOBODY_LISTENS, "nobody", now) == []
     assert delays == [1, 2, 4, 8, 16, 30, 30, 30]
     [cleared] = holds.worked("t")
     assert (cleared["id"], cleared["state"]) == ("nobody-listens/t", "cleared")
     assert holds.worked("t") == []
-    assert holds.admits("t", now)
+    assert holds.held(now) == {}
 
 
 def test_another_reason_is_another_event() -> None:
@@ -80,12 +80,14 @@ def test_another_reason_is_another_event() -> None:
 def test_a_probe_that_is_lost_or_not_sent_is_made_again() -> None:
     holds = Holds()
     holds.failed("t", REFUSED, "no", 0.0)
-    assert holds.admits("t", 2.0)
+    holds.probe("t")
+    assert holds.held(2.0)
     holds.forget_probes()
-    assert holds.admits("t", 2.0)
+    assert not holds.held(2.0)
+    holds.probe("t")
     holds.skipped("t")
     holds.skipped("e")
-    assert holds.admits("t", 2.0)
+    assert not holds.held(2.0)
 
 
 @pytest.mark.parametrize(
