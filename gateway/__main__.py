@@ -17,6 +17,7 @@ VERBS = {
     "trace": "show every request and answer on a line, or capture them for Wireshark",
     "plan": "show every request the agent will send, and how busy each bus will be",
     "demo": "a small city quarter on this machine: simulated devices, broker, agent, IOC",
+    "store": "what waits for the IOC: look at it, check it, carry it on a stick",
     "simulate": "answer like field devices, on serial lines and TCP",
     "ioc": "what the IOC sees: the readings as they arrive, and what is missing of them",
     "version": "print the version",

@@ -105,7 +105,8 @@ class Agent:
     async def _serve_desk(self) -> None:
         """Let technicians ask. An agent that cannot be asked polls all the same."""
         try:
-            await door.serve(Desk(self._site, self._pollers, self._clock), door.path_of(self._site))
+            desk = Desk(self._site, self._pollers, self._clock, self._store.stats)
+            await door.serve(desk, door.path_of(self._site))
         except GatewayError as error:
             logger.warning("no verb can reach this agent", error=str(error))
 

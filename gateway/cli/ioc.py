@@ -1,4 +1,4 @@
-"""`gateway ioc`: what the IOC receives, as it arrives (`tail`), and what is missing of it (`gaps`)."""
+"""`gateway ioc`: what the IOC receives, by network (`tail`) or on a stick (`read`), and what is missing (`gaps`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError, UplinkError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.uplink.mqtt import Session
 
 EXAMPLE = "gateway ioc tail --broker mqtt://127.0.0.1:1883 --json --count 10"
+READ_EXAMPLE = "gateway ioc read /media/usb/*.gwb --json"
 RETRY_EVERY = 2.0
 FOOT_EVERY = 1.0
 
@@ -41,6 +43,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=seconds, metavar="S", default=60.0, help="listen so long (default: %(default)g)"
     )
     gaps.add_argument("--ask", action="store_true", help="ask the gateways for what is missing for more than 30 s")
+    text = "print the readings of files that `gateway store export` has written"
+    read = verbs.add_parser("read", help=text, description=f"{text}.", epilog=f"example: {READ_EXAMPLE}")
+    read.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files; their births explain the readings")
+    read.add_argument("--json", action="store_true", help="one JSON object per reading and line")
     for verb in (tail, gaps):
         add_broker(verb)
 
@@ -72,6 +78,10 @@ def seconds(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.ioc_verb == "read":
+        from gateway.cli.ioc_read import read
+
+        return read(args)
     if args.ioc_verb == "gaps":
         from gateway.cli.ioc_gaps import gaps
 

@@ -13,6 +13,7 @@ from gateway.cli import add_config
 from gateway.field.cost import planned
 from gateway.field.timeline import Timeline, timeline
 from gateway.model import Bus, Device, Site
+from gateway.store.capacity import hours, stored_per_second
 
 EXAMPLE = "gateway plan --config config/gateway.toml --picture plan.svg"
 SHOWN, LEAST = 60.0, 10.0
@@ -50,19 +51,16 @@ def plan_of(site: Site) -> dict[str, Any]:
     """Return every request with its cost in seconds and the share of time that each bus is in use."""
     buses = [plan_bus(bus) for bus in site.buses]
     rate = sum(bus["readings_per_s"] for bus in buses)
-    hours = hours_offline(site, rate) if rate else None
-    return {"gateway": site.gateway, "site": site.site, "readings_per_s": rate, "hours_offline": hours, "buses": buses}
-
-
-def hours_offline(site: Site, rate: float) -> float:
-    """Return how long the store lasts without the IOC, at so many readings per second."""
-    batch = max(1.0, rate * site.store.linger)
-    return site.store.max_size / (batch_bytes(batch) * rate / batch) / 3600
-
-
-def batch_bytes(readings: float) -> float:
-    """Return what a batch takes on disk, at most: short ones are mostly envelope and row, long ones compress."""
-    return min(200 + 15 * readings, 350 + 4 * readings)
+    stored = stored_per_second(site)
+    return {
+        "gateway": site.gateway,
+        "site": site.site,
+        "readings_per_s": rate,
+        "stored_per_s": stored,
+        "hours_offline": hours(site.store, stored),
+        "max_size": site.store.max_size,
+        "buses": buses,
+    }
 
 
 def plan_bus(bus: Bus) -> dict[str, Any]:

@@ -25,8 +25,34 @@ def show(plan: dict[str, Any]) -> None:
         _load(console, bus)
         _timeline(console, bus)
     console.print(f"{plan['readings_per_s']:.1f} readings per second (without asap points)")
-    if plan["hours_offline"]:
-        console.print(f"the store holds about {plan['hours_offline'] / 24:.1f} days of them while the broker is away")
+    _outage(console, plan)
+
+
+def _outage(console: Console, plan: dict[str, Any]) -> None:
+    """How long the IOC may be away: the figure that a technician sets max_size by."""
+    if plan["hours_offline"] is None:
+        return
+    counters = "" if plan["stored_per_s"] <= plan["readings_per_s"] else ", a counter being three values"
+    console.print(
+        f"an outage may last {hours_text(plan['hours_offline'])}: so long the store of {size_text(plan['max_size'])} "
+        f"keeps what is read ({plan['stored_per_s']:.1f} values per second{counters})"
+    )
+
+
+def hours_text(hours: float) -> str:
+    """Print a long time in hours, and in days when it has some."""
+    if hours < 48:
+        return f"{hours:.1f} hours" if hours < 10 else f"{hours:.0f} hours"
+    days = hours / 24
+    return f"{hours:.0f} hours ({days:.1f} days)" if days < 100 else f"{hours:.0f} hours ({days:.0f} days)"
+
+
+def size_text(size: int) -> str:
+    """Print bytes as the site file writes them."""
+    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size >= bytes_:
+            return f"{size / bytes_:.3g} {unit}"
+    return f"{size} B"
 
 
 def period(every: float | None) -> str:

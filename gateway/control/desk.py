@@ -23,6 +23,7 @@ OPERATIONS = {
     "trace": "gateway.control.trace:trace",
     "scan": "gateway.control.scan:scan",
     "status": "gateway.control.status:status",
+    "store": "gateway.control.status:store",
 }
 """What may be asked -> where it is done. Imported when it is first asked for.
 
@@ -31,12 +32,22 @@ Each is an async generator `operation(desk, request)` of messages that can be wr
 
 
 class Desk:
-    """Answers requests about the buses of a site. `pollers` own the buses; more may join while the desk is open."""
+    """Answers requests about the buses of a site. `pollers` own the buses; more may join while the desk is open.
 
-    def __init__(self, site: Site, pollers: Sequence[Poller], clock: Clock) -> None:
+    `store` gives the figures of the agent's store; None where no agent runs.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        pollers: Sequence[Poller],
+        clock: Clock,
+        store: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
         self.site = site
         self.pollers = pollers
         self.clock = clock
+        self.store = store
 
     def poller(self, bus: str) -> Poller:
         """Return the owner of a bus. Declined for an unknown name."""

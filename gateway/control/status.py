@@ -1,4 +1,4 @@
-"""Operations `hello` and `status`: who owns the buses, and how they are."""
+"""Operations `hello`, `status` and `store`: who owns the buses, how they are, and what waits to be sent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.control.desk import Desk
+from gateway.errors import Declined
 
 
 async def hello(desk: Desk, _request: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -33,3 +34,10 @@ async def status(desk: Desk, _request: Mapping[str, Any]) -> AsyncGenerator[dict
                 "identity": unit.identity,
                 **unit.summary(),
             }
+
+
+async def store(desk: Desk, _request: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the figures of the store, what is only in memory included."""
+    if desk.store is None:
+        raise Declined("only a running agent has a store to tell of")
+    yield {"store": dict(desk.store())}

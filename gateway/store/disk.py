@@ -14,10 +14,11 @@ import msgpack
 
 from gateway.errors import GatewayError, StoreDamaged
 from gateway.model import Batch
-from gateway.store import opening, salvage
+from gateway.store import capacity, opening, salvage
+from gateway.store.capacity import ROW_HEAD, row_pages
 from gateway.store.job import Done, Found, Job, Known, Opened
 from gateway.store.opening import PAGE, DiskFailed, judge
-from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, origin_of, parts, row_id, to_batch, to_row
+from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, last_own, origin_of, parts, row_id, to_batch, to_row
 from gateway.store.spans import Span, Spans
 from gateway.store.tables import islands, oldest, readings, small
 
@@ -28,8 +29,6 @@ _SALVAGE_ROWS = 256
 _EXTRA = (0, 16, 64, 256)  # pages to free beside the estimate, should it have been too low
 _MARGIN = 8  # pages for what is not a batch
 _STEP = 8  # rows looked at together when the cap is reached
-_ROW_HEAD = 96  # bytes of a row beside its data
-_OVERFLOW = PAGE - 4
 _COMMIT_BYTES = 6144  # what a commit costs beside its data, which goes to the log and then to the file (measured)
 _COLUMNS = "id,kept,n,t0,m0,clk,zipped,origin,crc,data"
 _INSERT = f"INSERT INTO batch({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?)"
@@ -40,10 +39,7 @@ class Disk:
 
     def __init__(self, folder: Path, cap: int, keep: int) -> None:
         self.path = folder / NAME
-        job = min(2**20, cap // 8)
-        log = 2 * job + 2 * opening.CHECKPOINT * PAGE
-        self._pages = max(64, (cap - log) // PAGE)
-        self._job_bytes = min(job, self._pages * PAGE // 8)
+        self._pages, self._job_bytes = capacity.pages(cap), capacity.job_bytes(cap)
         self._keep = keep
         self._kept_bytes = 0
         self._db: sqlite3.Connection | None = None
@@ -102,7 +98,7 @@ class Disk:
             self._db = db = opening.connect(self.path, self._pages)
             opened = small(db)
             runs = opened.found.runs
-            if runs and not runs[max(runs)].ended:
+            if (last := last_own(runs)) and not runs[last].ended:
                 opening.check(db, self.path)
             self._scan(db, opened.found)
             if opened.salvaging:  # the last run ended before all was brought over
@@ -146,7 +142,7 @@ class Disk:
         """Forget the runs that nothing refers to any more; the last one stays, to say how it ended."""
         runs = opened.found.runs
         sets = [opened.found.pending, opened.found.kept, *opened.lost.values()]
-        needed = {parts(end)[1] for spans in sets for span in spans for end in span} | {max(runs, default=0)}
+        needed = {parts(end)[1] for spans in sets for span in spans for end in span} | {last_own(runs)}
         for number in set(runs) - needed:
             del runs[number]
             db.execute("DELETE FROM run WHERE n=?", (number,))
@@ -187,7 +183,7 @@ class Disk:
     def _salvage_row(self, db: sqlite3.Connection, row: Row, found: Found) -> None:
         number = parts(row.id)[1]
         here = db.execute("SELECT 1 FROM batch WHERE id=?", (row.id,)).fetchone()  # by an attempt that was cut short
-        if not here and self._room() > _pages(len(row.data)) + _MARGIN:
+        if not here and self._room() > row_pages(len(row.data)) + _MARGIN:
             found.runs[number] = found.runs.get(number, Run(number, to_batch(row).epoch, "unclean")).reached(row.id)
             if found.meet(row.id, row.kept, row.readings, self._known):
                 db.execute(_INSERT, row)
@@ -197,7 +193,7 @@ class Disk:
 
     def commit(self, job: Job) -> Done:
         """Do the job in one transaction. At the cap the oldest rows of the lowest priority go first."""
-        need = sum(_pages(len(batch.data)) for _, batch, _ in job.rows)
+        need = sum(row_pages(len(batch.data)) for _, batch, _ in job.rows)
         before = self._run, self._kept_bytes
         for extra in _EXTRA:
             done = Done()
@@ -356,7 +352,7 @@ class Disk:
         done.oldest = min((row[0] for row in found if row), default=None)
         done.bytes = opening.sizes(self.path)
         done.used = (pages - free) * PAGE
-        data = sum(len(batch.data) + _ROW_HEAD for _, batch, _ in job.rows)
+        data = sum(len(batch.data) + ROW_HEAD for _, batch, _ in job.rows)
         done.written = _COMMIT_BYTES + data * 9 // 4
 
     @contextlib.contextmanager
@@ -385,8 +381,3 @@ class Disk:
         if opening.code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
             self.shut()
         return judge(error)
-
-
-def _pages(size: int) -> int:
-    """Pages that a row with so many bytes of data takes at most."""
-    return 1 + -(-(size + _ROW_HEAD) // _OVERFLOW)

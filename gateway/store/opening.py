@@ -124,12 +124,12 @@ def check(db: sqlite3.Connection, path: Path) -> None:
 
 def move_aside(path: Path, kind: str) -> Path:
     """Rename the database with its log to `<name>.<kind>-<n>`; of damaged ones the last two are kept."""
-    number = 1 + max((_number(old) for old in _asides(path, kind)), default=0)
+    number = 1 + max((_number(old) for old in asides(path, kind)), default=0)
     aside = path.with_name(f"{path.name}.{kind}-{number}")
     for suffix in ("-shm", "-wal", ""):  # the log first: a fresh file must never find an old log beside it
         _rename(Path(f"{path}{suffix}"), Path(f"{aside}{suffix}"))
     if kind == "corrupt":
-        for old in sorted(_asides(path, kind), key=_number)[:-_ASIDE_KEPT]:
+        for old in sorted(asides(path, kind), key=_number)[:-_ASIDE_KEPT]:
             for suffix in ("-shm", "-wal", ""):
                 Path(f"{old}{suffix}").unlink(missing_ok=True)
     _settle(path.parent)
@@ -145,7 +145,8 @@ def sizes(path: Path) -> int:
     return total
 
 
-def _asides(path: Path, kind: str) -> list[Path]:
+def asides(path: Path, kind: str) -> list[Path]:
+    """Files that were moved aside."""
     return [old for old in path.parent.glob(f"{path.name}.{kind}-*") if old.name.rpartition("-")[2].isdigit()]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from gateway.clock import CORRECTED, UNSYNCED
 from gateway.model import Batch
 from gateway.store.spans import Span
 
@@ -52,11 +54,21 @@ class Run:
     ended: str = ""
     high: tuple[int, int, int] = (0, 0, 0)
 
+    @property
+    def own(self) -> bool:
+        """Whether this store's agent ran it."""
+        return self.epoch.startswith(f"{self.number}-")
+
     def reached(self, identity: int) -> Run:
         """Return the run with the row's sequence number taken into its highest ones."""
         stream, _, seq = parts(identity)
         e, c, t = (max(high, seq) if name == stream else high for name, high in zip(STREAMS, self.high, strict=True))
         return replace(self, high=(e, c, t))
+
+
+def last_own(runs: Mapping[int, Run]) -> int:
+    """Number of the last run of this store's own agent; 0 when there is none."""
+    return max((number for number, run in runs.items() if run.own), default=0)
 
 
 class Row(NamedTuple):
@@ -87,6 +99,13 @@ def to_batch(row: Row) -> Batch:
     stream, _, seq = parts(row.id)
     epoch, boot = origin_of(row.id, row.origin)
     return Batch(epoch, stream, seq, boot, row.t0, row.m0, row.clk, row.readings, bool(row.zipped), row.data, True)
+
+
+def corrected(batch: Batch, anchors: Mapping[str, int]) -> Batch:
+    """Correct a time from before the clock was trusted, where the anchor of its boot is known."""
+    if batch.clk == UNSYNCED and batch.boot in anchors:
+        return replace(batch, t0=batch.m0 + anchors[batch.boot], clk=CORRECTED)
+    return batch
 
 
 def origin_of(identity: int, origin: str) -> tuple[str, str]:

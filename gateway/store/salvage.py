@@ -10,14 +10,14 @@ from pathlib import Path
 from gateway.store.opening import read_only
 from gateway.store.rows import STREAMS, Row, is_whole, lane
 
-_SELECT = "SELECT id,kept,n,t0,m0,clk,zipped,origin,crc,data FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
+_SELECT = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
 
 
 def rows(path: Path) -> Iterator[Row]:
     """Every row of the file that can be read and is whole."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
         for stream in STREAMS:
-            for row in _lane(db, *lane(stream)):
+            for row in lane_rows(db, *lane(stream)):
                 if is_whole(row):
                     yield row
 
@@ -29,7 +29,7 @@ def table(path: Path, query: str) -> list[tuple[object, ...]]:
     return []
 
 
-def _lane(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
+def lane_rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
     """Read upwards; behind a damaged page go on in growing steps, then read back down to it."""
     step, bad = 0, first
     while first <= last:

@@ -83,6 +83,12 @@ def small(db: sqlite3.Connection) -> Opened:
     return Opened(Found(runs=runs), lost, anchors, births, salvaging=state.get(".salvage", ""))
 
 
+def anchors(db: sqlite3.Connection) -> dict[str, int]:
+    """Boot id -> wall minus monotonic time in ms."""
+    found = db.execute("SELECT value FROM state WHERE key='.anchors'").fetchone()
+    return dict(msgpack.unpackb(found[0])) if found else {}
+
+
 def oldest(db: sqlite3.Connection, streams: str, spared: frozenset[int]) -> tuple[int, int] | None:
     """Oldest row of the first of the streams that has any: (row id, readings)."""
     for stream in streams:

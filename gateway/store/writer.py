@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgpack
 
-from gateway.clock import CORRECTED, SYNCED, UNSYNCED, Clock
+from gateway.clock import SYNCED, Clock
 from gateway.errors import GatewayError, StoreDamaged
 from gateway.model import Batch
 from gateway.store import notices
@@ -23,6 +23,7 @@ from gateway.store.job import Done, Job, Opened
 from gateway.store.losses import Losses
 from gateway.store.opening import DiskFailed
 from gateway.store.places import Queue
+from gateway.store.rows import corrected
 
 FREE_AFTER = 2.0
 """Seconds that deletes wait for company; a crash meanwhile only means a duplicate."""
@@ -264,9 +265,7 @@ class Writer:
 
     def corrected(self, batch: Batch) -> Batch:
         """Correct a time from before the clock was trusted, once the anchor of its boot is known."""
-        if batch.clk == UNSYNCED and batch.boot in self._anchors:
-            return replace(batch, t0=batch.m0 + self._anchors[batch.boot], clk=CORRECTED)
-        return batch
+        return corrected(batch, self._anchors)
 
     # ---- the thread
 

@@ -243,7 +243,7 @@ class Pump:
 
     def _load(self, batch: Batch) -> None:
         """Turn a batch into messages. One that no packet can carry becomes a dead letter."""
-        topic = self._topic(batch)
+        topic = self._topics.of(batch)
         room = min(self._session.room(topic, self._labels), self._desk.largest)
         try:
             payloads = self._split(self._topics.gateway, batch, room)
@@ -260,11 +260,6 @@ class Pump:
         for payload in payloads:
             landed = partial(self._landed, flight)
             self._items.append(Item(topic, payload, retain=False, labels=self._labels, landed=landed))
-
-    def _topic(self, batch: Batch) -> str:
-        if batch.stream != "c":
-            return self._topics(STREAMS[batch.stream])
-        return self._topics(STREAMS["c"], str(msgpack.unpackb(batch.data).get("id", "")))
 
     def _send(self, item: Item) -> None:
         if not self._flying:
@@ -307,7 +302,7 @@ class Pump:
             self._worked(batch)
             return
         self._unconfirmed.pop(batch.key, None)
-        topic = self._topic(batch)
+        topic = self._topics.of(batch)
         if code == UNHEARD:
             text = f"The broker takes messages on {topic}, but nobody has subscribed to them."
             self._hold(batch, NOBODY_LISTENS, text)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgpack
+
+from gateway.model import Batch
+
 STREAMS = {"t": "up/telemetry", "e": "up/event", "c": "up/cmd"}
 """Durable stream -> topic below the root; a command's result has its id as one more level."""
 
@@ -22,6 +26,12 @@ class Topics:
     def __call__(self, name: str, *levels: str) -> str:
         """The full topic of "up/status" and the like; further levels are made safe."""
         return self.root + "/".join([name, *map(_level, levels)])
+
+    def of(self, batch: Batch) -> str:
+        """The topic that a batch is published under."""
+        if batch.stream != "c":
+            return self(STREAMS[batch.stream])
+        return self(STREAMS["c"], str(msgpack.unpackb(batch.data).get("id", "")))
 
     def tail(self, topic: str) -> str:
         """What a received topic says below the root."""

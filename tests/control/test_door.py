@@ -335,3 +335,9 @@ def test_the_service_lets_its_group_reach_the_socket_and_sees_who_asks():
     assert "RuntimeDirectoryMode=0750" in settings
     assert "Group=gateway" in settings
     assert not [line for line in settings if line.startswith("PrivateUsers=")]
+
+
+async def test_only_an_agent_tells_of_a_store(opened: Open) -> None:
+    told = await opened.talk(b'{"v": 1, "id": 1, "do": "store"}\n')
+    assert told[0]["error"] == "only a running agent has a store to tell of"
+    assert told[0]["code"] == 2

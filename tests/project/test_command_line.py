@@ -14,10 +14,10 @@ import pytest
 from drivers.base import Sample
 from gateway import __version__
 from gateway.__main__ import VERBS
-from gateway.cli.plan import batch_bytes
 from gateway.clock import Clock
 from gateway.model import Readings, StoreSettings
 from gateway.store import Store
+from gateway.store.capacity import batch_bytes
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "gateway.toml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 
 from gateway.cli.plan import ENOUGH, plan_of, slower
 from gateway.cli.plan_picture import PALETTE, picture
+from gateway.cli.plan_view import hours_text
+from gateway.model import StoreSettings
 from gateway.settings import load
+from gateway.store.capacity import hours
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "gateway.toml"
@@ -37,6 +41,25 @@ def test_the_picture_in_the_docs_is_that_of_the_example():
     assert drawn == picture(plan_of(load(EXAMPLE))), (
         f"regenerate it: gateway plan --config {EXAMPLE} --picture docs/plan.svg"
     )
+
+
+def test_the_hours_in_the_docs_are_those_of_plan():
+    text = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
+    table = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
+    sizes = (64_000_000, 256_000_000, 512_000_000, 2_000_000_000)
+    assert [int(row[0]) for row in table] == [1, 5, 20, 100, 400]
+    for rate, *cells in table:
+        assert cells == [hours_text(hours(StoreSettings(max_size=size), int(rate))) for size in sizes]
+
+
+def test_plan_says_how_long_an_outage_may_last(tmp_path):
+    plan = plan_of(load(EXAMPLE))
+    assert plan["stored_per_s"] > plan["readings_per_s"]  # counters are three values
+    shown = " ".join(gateway("plan", "--config", EXAMPLE).stdout.split())
+    assert f"an outage may last {hours_text(plan['hours_offline'])}: so long the store of 512 MB" in shown
+    small = tmp_path / "gateway.toml"
+    small.write_text(EXAMPLE.read_text(encoding="utf-8").replace('"512MB"', '"8MB"'), encoding="utf-8")
+    assert "an outage may last 3." in gateway("plan", "--config", small).stdout
 
 
 def test_the_picture_shows_every_request_device_and_load(overfull):

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import zlib
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from drivers.base import Sample
@@ -101,3 +109,138 @@ async def desk(tmp_path, hands):
     yield desk
     for store in list(desk.stores):
         await desk.close(store)
+
+
+class Verbs:
+    """A site file for the desk's store, and the command line as a user has it."""
+
+    def __init__(self, desk: Desk, folder: Path, gateway: str = "gw-1", max_size: str = "64MB", port: int = 1) -> None:
+        self.store = desk.folder
+        self.file = desk.folder / "gateway.db"
+        self.config = folder / f"{gateway}.toml"
+        self.config.write_text(
+            f"""
+[gateway]
+id = "{gateway}"
+site = "Tây Ninh / Phường 1"
+[uplink]
+brokers = ["mqtt://127.0.0.1:1"]
+[store]
+path = "{desk.folder}"
+max_size = "{max_size}"
+[[bus]]
+name = "line"
+tcp = {{ host = "127.0.0.1", port = {port} }}
+  [[bus.device]]
+  name = "meter-1"
+  profile = "eastron-sdm630"
+  address = 1
+  every = "1s"
+""",
+            encoding="utf-8",
+        )
+
+    def __call__(self, *args: Any, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run `gateway` with these words; the site file is named for the verbs that take one."""
+        config = [] if args[0] == "ioc" else ["--config", str(self.config)]
+        return subprocess.run(
+            [*prefix, sys.executable, "-m", "gateway", *map(str, args), *config],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=os.environ | {"COLUMNS": "200", "PYTHONIOENCODING": "utf-8"},
+        )
+
+    def json(self, *args: Any) -> Any:
+        shown = self(*args, "--json")
+        assert shown.returncode == 0, shown.stderr
+        return json.loads(shown.stdout)
+
+
+@pytest.fixture
+def verbs(desk, tmp_path):
+    return lambda **options: Verbs(desk, tmp_path, **options)
+
+
+def told(payload: bytes) -> list[tuple[Any, ...]]:
+    """(device, point, ts, value, quality) of a message, read by somebody who has never seen our code."""
+    message = msgpack.unpackb(payload)
+    data = msgpack.unpackb(zlib.decompress(message["d"]) if message.get("z") == "zlib" else message["d"])
+    rows = []
+    for device, _, points, dt, columns, quality in data:
+        codes = {(p, r): code for p, r, code in quality}
+        times = list(accumulate(dt, initial=message["t0"]))[1:]
+        for p, (name, (exp, numbers)) in enumerate(zip(points, columns, strict=True)):
+            total = 0
+            for r, (at, number) in enumerate(zip(times, numbers, strict=True)):
+                value = number
+                if exp is not None and number is not None:
+                    total += number
+                    value = float(f"{total}e{exp}") if exp else total
+                rows.append((device, name, at, value, codes.get((p, r), "good")))
+    return rows
+
+
+@pytest.fixture(name="told", scope="session")
+def _told():
+    return told
+
+
+def records(path: Path) -> list[tuple[str, bytes]]:
+    """Every (name, content) of an exported file, by the words of docs/store.md."""
+    raw = path.read_bytes()
+    assert raw[:8] == b"\x89GWB\r\n\x1a\n"
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(raw[8:])
+    found = []
+    for name, content, crc in unpacker:
+        assert crc == zlib.crc32(name.encode() + content)
+        found.append((name, content))
+    return found
+
+
+@pytest.fixture(name="records", scope="session")
+def _records():
+    return records
+
+
+BIRTH = {"v": 1, "gw": "gw-1", "device": "meter-1", "cfg": "a1b2c3d4", "points": [{"name": "point_0", "unit": "V"}]}
+
+
+@pytest.fixture
+def usb(tmp_path):
+    folder = tmp_path / "usb của tôi"
+    folder.mkdir()
+    return folder
+
+
+async def filled(desk, batches=5, **settings):
+    """Fill a store with a birth, readings of every kind and two messages, and close it. Returns its epoch."""
+    store = await desk.open(**settings)
+    await store.remember_birth("meter-1", "a1b2c3d4", BIRTH)
+    await desk.feed(store, batches)
+    odd = [Sample("nhiệt", 21.5), Sample("cửa", "mở"), Sample("lạ", None, "bad:timeout"), Sample("to", 2**62)]
+    await store.append(Readings("meter-2", "a1b2c3d4", int(desk.hands.now * 1000), odd))
+    await store.append_message("e", {"id": "x", "code": "device-dead", "text": "đồng hồ chết", "data": {"n": 1}})
+    await store.append_message("c", {"id": "job/7", "state": "succeeded"})
+    await desk.close(store)
+    return store.epoch
+
+
+@pytest.fixture(name="filled", scope="session")
+def _filled():
+    return filled
+
+
+def rows_of(path):
+    """Every row of a store's file."""
+    with sqlite3.connect(path) as db:
+        found = db.execute("SELECT * FROM batch ORDER BY id").fetchall()
+    db.close()
+    return found
+
+
+@pytest.fixture(name="rows_of", scope="session")
+def _rows_of():
+    return rows_of
