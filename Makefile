@@ -8,7 +8,7 @@ help:
 	@echo "make test    the whole test suite                   (ARGS=\"-k store\")"
 	@echo "make check   lint and types"
 	@echo "make mutants break one rule of the bus at a time: do the tests notice?   (ARGS=\"echo late\")"
-	@echo "make bench   measure against others, writes bench/RESULTS.md   (ARGS=\"--quick\")"
+	@echo "make bench   measure against others, writes bench/RESULTS.md and bench/DURABILITY.md   (ARGS=\"--quick\")"
 	@echo "make lock    renew the locked requirements"
 
 demo: .venv/.demo

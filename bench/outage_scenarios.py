@@ -66,7 +66,7 @@ def _restarts(systems: Sequence[System], quick: bool) -> Iterator[Step]:
 
 def _outage(systems: Sequence[System], quick: bool, *, kill: bool) -> Iterator[Step]:
     outage = 20.0 if quick else 60.0
-    patience = 90.0
+    patience = 40.0 if quick else 90.0
 
     def measure(system: System, sleep: Sleep) -> Figures:
         with Rig(system, 1.0, sleep) as rig:
@@ -86,7 +86,7 @@ def _outage(systems: Sequence[System], quick: bool, *, kill: bool) -> Iterator[S
             rig.start_broker()
             back = time.monotonic() * 1000
             deadline = time.monotonic() + patience
-            while not _calm(rig.rows(), back) and time.monotonic() < deadline:
+            while rig.process.poll() is None and not _calm(rig.rows(), back) and time.monotonic() < deadline:
                 sleep(0.5)
             runs, rows = rig.process.poll() is None, rig.rows()
         return _told(rows, gone, back, killed) | {"runs": runs, "asked": DEVICES * outage}

@@ -77,18 +77,27 @@ def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
             sleep(4)  # deletes wait two seconds for company
             for name, rig in offline.items():
                 figures[name] |= _freed(rig, *back[name])
-        return {name: found | {"day": found["window_day"] + found["freed_day"]} for name, found in figures.items()}
+        return {name: _summed(found) for name, found in figures.items()}
 
     if is_ours(systems):
         label = f"bytes written to flash: {len(FLASH)} gateways side by side"
         yield Step("flash", label, seconds + 30, run)
 
 
+def _summed(figures: dict[str, float]) -> Figures:
+    freed = {"freed_each": 0.0, "freed_day": 0.0} | figures
+    return {
+        **freed,
+        "each": freed["window_each"] + freed["freed_each"],
+        "day": freed["window_day"] + freed["freed_day"],
+    }
+
+
 def _window(rig: StoreRig, wear: int, began: float) -> dict[str, float]:
     """Bytes from then to now, per reading and a day."""
     written, seconds = rig.wear() - wear, time.monotonic() - began
     each = written / (rig.work.rate * seconds)
-    return {"window_each": each, "window_day": written / seconds * DAY, "freed_each": 0.0, "freed_day": 0.0}
+    return {"window_each": each, "window_day": written / seconds * DAY}
 
 
 def _back(rig: StoreRig) -> float:
@@ -202,8 +211,8 @@ def _restart(systems: Sequence[System], quick: bool) -> Iterator[Step]:
         cold = number == rounds
         for name, backlog in backlogs.items():
             label = f"start, {name}: {'store not in the cache' if cold else f'round {number + 1} of {rounds}'}"
-            run = guarded(name, lambda sleep, b=backlog, c=cold: measure(b, c, sleep))
-            yield Step("cold-restart" if cold else "restart", label, 2, run)
+            run = guarded(f"{name}-cold" if cold else name, lambda sleep, b=backlog, c=cold: measure(b, c, sleep))
+            yield Step("restart", label, 2, run)
 
 
 STORE_SCENARIOS: dict[str, Callable[[Sequence[System], bool], Iterator[Step]]] = {
