@@ -89,7 +89,7 @@ def sentence(whose: str, ends: float, now: float) -> tuple[str, str] | None:
     name, advice = WHOSE[whose]
     if days <= 0:
         return f"{name} has expired on {date(ends)}.", f"{advice}: no connection can be made with this one."
-    left = "less than a day" if days < 1 else f"{days:.0f} days"
+    left = "less than a day" if days < 1 else "a day" if days < 2 else f"{int(days)} days"
     return f"{name} expires in {left}, on {date(ends)}.", f"{advice}: after that day no connection can be made."
 
 

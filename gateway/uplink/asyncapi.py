@@ -34,6 +34,9 @@ QUALITY: Schema = {
 }
 
 
+_TIMES: dict[str, Schema] = {"ts": WALL, "boot": TEXT, "m0": MONOTONIC, "clk": CLK}
+
+
 def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -98,14 +101,16 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Event": record(
         _HEAD
-        | {"epoch": EPOCH, "stream": {"type": "string", "const": "e"}, "seq": SEQ, "ts": WALL, "clk": CLK, "id": TEXT}
+        | {"epoch": EPOCH, "stream": {"type": "string", "const": "e"}, "seq": SEQ}
+        | _TIMES
+        | {"id": TEXT}
         | {"state": {"type": "string", "enum": ["raised", "cleared"]}, "severity": SEVERITY, "code": TEXT}
         | {"bus": TEXT, "device": TEXT, "text": TEXT, "cause": TEXT, "advice": TEXT, "data": EVENT_DATA},
         _HIST,
         "Something began or ended. Raised and cleared have the same id.",
     ),
     "Command": record(
-        _HEAD | {"epoch": EPOCH, "stream": {"type": "string", "const": "c"}, "seq": SEQ, "ts": WALL, "clk": CLK},
+        _HEAD | {"epoch": EPOCH, "stream": {"type": "string", "const": "c"}, "seq": SEQ} | _TIMES,
         _HIST,
         "State of a command.",
     ),

@@ -18,6 +18,7 @@ SEGMENT = 1400
 TLS_RECORD = 29
 TLS_HANDSHAKE = 5000
 """Bytes of a handshake with certificates on both sides, about."""
+_GREETINGS = 700  # CONNECT with the will, CONNACK, DISCONNECT
 
 DAY, SLOT = 86_400.0, 900.0
 _SLOTS = int(DAY / SLOT)
@@ -35,7 +36,7 @@ def on_wire(size: int, *, tls: bool) -> int:
 
 def connecting(*, tls: bool) -> int:
     """Estimate what opening and closing a connection costs."""
-    return 7 * HEADERS + (TLS_HANDSHAKE + 8 * HEADERS if tls else 0)
+    return _GREETINGS + 9 * HEADERS + (TLS_HANDSHAKE + 8 * HEADERS if tls else 0)
 
 
 class Budget:

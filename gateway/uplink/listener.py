@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from gateway.clock import Clock
 from gateway.log import logger
@@ -23,18 +24,21 @@ _TRIES = 3
 
 
 class Listener:
-    """Listens over one connection after the other."""
+    """Listens over one connection after the other. `contested` is called when another gateway speaks under this id."""
 
-    def __init__(self, site: Site, store: Store, clock: Clock, *, desk: Desk, voice: Voice) -> None:
+    def __init__(
+        self, site: Site, store: Store, clock: Clock, *, desk: Desk, voice: Voice, contested: Callable[[], None]
+    ) -> None:
         self._store, self._clock, self._desk, self._voice = store, clock, desk, voice
+        self._contested = contested
         self._topics = Topics(site.uplink.prefix, site.gateway)
         self._status_refusals = 0
 
     async def listen(self, session: Session, pump: Pump) -> None:
         """Subscribe, then act on each message. UplinkError when the session ends."""
+        await self._watch_own_status(session)
         for name in await session.subscribe(*map(self._topics, ("dn/ack", "dn/resend", "dn/rebirth"))):
             logger.warning("subscription refused", topic=name)
-        await self._watch_own_status(session)
         async for message in session.messages():
             try:
                 await self._hear(message, pump)
@@ -43,7 +47,10 @@ class Listener:
                 logger.debug("malformed", topic=message.topic, error=str(error))
 
     async def _watch_own_status(self, session: Session) -> None:
-        """Ask to see when somebody declares this gateway dead. Some brokers hang up on what they do not allow."""
+        """Ask for what the broker says about this gateway, before the gateway itself says anything.
+
+        Some brokers hang up on what they do not allow.
+        """
         if self._status_refusals < _TRIES:
             self._status_refusals += 1
             if not await session.subscribe(self._topics("up/status")):
@@ -58,8 +65,21 @@ class Listener:
             case "dn/rebirth":
                 self._desk.counters.rebirths += 1
                 self._voice.rebirth(down.rebirth(message.payload))
-            case "up/status" if message.payload and unpack_map(message.payload).get("online") is False:
-                self._voice.contradict()
+            case "up/status" if message.payload:
+                self._see_status(unpack_map(message.payload), retained=message.retain)
+
+    def _see_status(self, body: Mapping[str, Any], *, retained: bool) -> None:
+        """Somebody declares this gateway dead, or alive as another one.
+
+        Many brokers end a session that was taken over without a word: then only this tells that there is a rival. A
+        retained status of an earlier run is none: it is from before this run has said anything.
+        """
+        if body.get("online") is False:
+            self._voice.contradict()
+            return
+        match body.get("conn"):
+            case [str(epoch), _] if epoch != self._store.epoch and (self._voice.heard or not retained):
+                self._contested()
 
     def _acknowledged(self, ack: down.Told, pump: Pump) -> None:
         counters = self._desk.counters

@@ -94,8 +94,7 @@ class Session:
 
         A message of QoS 0 has the code 0 at once.
         """
-        properties = _properties(labels) if labels and self.version == "5" else None
-        return self._link.send(topic, payload, qos, retain, properties)
+        return self._link.send(topic, payload, qos, retain, labels)
 
     def room(self, topic: str, labels: Labels | None = None) -> int:
         """How many bytes of payload fit into one packet on this topic (MQTT 5 section 3.3)."""
@@ -222,10 +221,9 @@ class _Link(aiomqtt.Client):
         await self.__aenter__()
         self._line.accepted()
 
-    def send(
-        self, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties | None
-    ) -> asyncio.Future[int]:
-        self._spend(len(topic) + len(payload) + 16)
+    def send(self, topic: str, payload: bytes, qos: int, retain: bool, labels: Labels | None) -> asyncio.Future[int]:
+        properties = _properties(labels) if labels and self._newest else None
+        self._spend(len(topic) + len(payload) + 9 + (_packed_size(labels) if labels and properties else 1))
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTT_ERR_SUCCESS:
             raise UplinkError(self.lost.result() if self.lost.done() else f"The message was not sent: {info.rc!s}.")
@@ -283,7 +281,7 @@ class _Link(aiomqtt.Client):
                 self._client.username_pw_set(self._access.username, password(self._access.password_file))
             super()._client_connect()
         except (OSError, ValueError, UplinkError) as error:
-            self.failure = error
+            self.failure = self.failure if self._abandoned else error
             if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in trouble.OUT_OF_DATE:
                 self.shown = certificate_at(*self._line.address, self._target.host)
             raise aiomqtt.MqttError(str(error)) from error
@@ -388,6 +386,7 @@ def _properties(labels: Labels) -> Properties:
     return properties
 
 
+@lru_cache(maxsize=64)
 def _packed_size(labels: Labels) -> int:
     return len(_properties(labels).pack())  # type: ignore[no-untyped-call]  # the library's
 

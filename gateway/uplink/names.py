@@ -166,7 +166,7 @@ async def dial(addresses: Sequence[Address], keepalive: float) -> socket.socket:
                 if one.done() and not one.exception():
                     tries.remove(one)
                     return one.result()
-        raise tries[0].exception() or OSError("there is no address")
+        raise (tries[0].exception() if tries else None) or OSError("the name has no address")
     finally:
         for one in tries:
             one.cancel()

@@ -52,12 +52,13 @@ class Publisher:
         self._desk = Desk(budget=budget)
         self._way = Way(names or Names(), lambda size: budget.spend(size, clock.monotonic()), clock)
         self._voice = Voice(site, store, clock, health, desk=self._desk, pace=pace)
-        self._listener = Listener(site, store, clock, desk=self._desk, voice=self._voice)
+        self._listener = Listener(site, store, clock, desk=self._desk, voice=self._voice, contested=self._contested)
         self._retry = Retry(pace.retry_first, pace.retry_last, pace.steady, clock.monotonic())
         self._expiry = Expiry()
         self._session: Session | None = None
         self._pump: Pump | None = None
         self._connected = inf
+        self._blamed = False
         self._complained: set[str] = set()
         self._telling: dict[str, Any] | None = None
         self._remembered: Mapping[str, Any] = {}
@@ -107,8 +108,17 @@ class Publisher:
 
     def _count_end(self, session: Session) -> None:
         began, self._connected = self._connected, inf
-        self.counters.takeovers += session.taken_over
-        self._desk.tell(*self._retry.ended(began, self._clock.monotonic(), taken_over=session.taken_over))
+        self._desk.tell(*self._retry.ended(began, self._clock.monotonic()))
+        self._blamed = False
+        if session.taken_over:
+            self._contested()
+
+    def _contested(self) -> None:
+        """Another client has this gateway's id: seen at the end of a connection, or on the next one."""
+        if not self._blamed:
+            self._blamed = True
+            self.counters.takeovers += 1
+            self._desk.tell(*self._retry.taken_over(self._clock.monotonic()))
 
     async def stop(self, grace: float) -> None:
         """Send what is left, wait up to `grace` seconds for its confirmation, say goodbye, disconnect."""
@@ -143,10 +153,9 @@ class Publisher:
 
     async def _prepare(self) -> None:
         """What must be known before the first message."""
-        known = await self._store.load_state(_STATE) or {}
-        if "names" in known:
+        known = await self._store.load_state(_STATE)
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # nothing yet, or flash that forgot
             self._way.names.restore(known["names"])
-        if "budget" in known:
             self._desk.budget.restore(known["budget"], self._clock.boot, self._clock.monotonic())
         self._remembered = self._way.names.good
         devices = [device for bus in self._site.buses for device in bus.devices]

@@ -29,18 +29,19 @@ class Retry:
         self.rival = False
         """Whether another client seems to use this gateway's id."""
 
-    def ended(self, began: float, now: float, *, taken_over: bool) -> list[dict[str, Any]]:
+    def ended(self, began: float, now: float) -> list[dict[str, Any]]:
         """A connection that began then has ended now. Returns events."""
         if now - began >= self._steady:
             self._since = now
-        events = self.lasted(began, now)
-        if not taken_over:
-            return events
+        return self.lasted(began, now)
+
+    def taken_over(self, now: float) -> list[dict[str, Any]]:
+        """Another client had, or has, this gateway's session. Returns events."""
         self._takeovers.append(now)
         if self.rival or len(self._takeovers) < STORM or now - self._takeovers[0] > WITHIN:
-            return events
+            return []
         self.rival = True
-        return [*events, _rival()]
+        return [_rival()]
 
     def lasted(self, began: float, now: float) -> list[dict[str, Any]]:
         """The connection that began then still holds. Returns events."""

@@ -47,6 +47,8 @@ class Voice:
         self._desk, self._pace = desk, pace
         self._topics = Topics(site.uplink.prefix, site.gateway)
         self.connection = 0
+        self.heard = False
+        """Whether a broker has taken something that this run has said."""
         self._explained = False
         self._anchor: int | None = None
         self._told: dict[str, bytes] = {}
@@ -153,7 +155,10 @@ class Voice:
     def _tell(self, pump: Pump, topic: str, essence: bytes, body: bytes) -> None:
         if self._told.get(topic) != essence:
             self._told[topic] = essence
-            pump.say(self._topics(topic), body)
+            pump.say(self._topics(topic), body).add_done_callback(self._was_heard)
+
+    def _was_heard(self, answer: asyncio.Future[int]) -> None:
+        self.heard |= not answer.cancelled() and not answer.exception() and answer.result() < FAILURES
 
     def _anchor_of_boot(self) -> int | None:
         """Wall minus monotonic time, once the clock is trusted; it stays while the clock is merely disciplined."""

@@ -18,8 +18,8 @@ from drivers.base import Point, Sample
 from gateway.clock import Clock
 from gateway.model import Bus, Device, Readings, SerialPort, Site, StoreSettings, Uplink
 from gateway.store import Store
+from gateway.uplink.desk import Pace
 from gateway.uplink.publisher import Publisher
-from gateway.uplink.pump import Pace
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 import os
 import pty
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import check, load
+from gateway.settings import certificate_notes, check, load
 
 
 @pytest.fixture
@@ -126,3 +128,21 @@ def test_a_store_that_the_disk_cannot_hold(fitting, tmp_path):
     problem = only_problem(fitting)
     assert problem.path == "store.max_size"
     assert "has room for" in problem.text
+
+
+@pytest.mark.parametrize(("days", "told"), [(400, []), (20, ["expires in 19 days"]), (-1, ["has expired"])])
+def test_certificates_that_will_expire_are_remarked_on(fitting, tmp_path, days, told):
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(tmp_path / "key")]
+    command = ["openssl", "req", "-x509", *key, "-out", str(tmp_path / "ca"), "-days", "20", "-subj", "/CN=ca"]
+    subprocess.run(command, check=True, capture_output=True)
+    fitting.replaced("[uplink]", f'[uplink]\nca = "{tmp_path / "ca"}"')
+    now = time.time() + (20 - days) * 86_400 + 60
+    remarks = certificate_notes(load(fitting.saved()), now)
+    assert [text for text, remark in zip(told, remarks, strict=True) if text not in remark] == []
+
+
+def test_a_file_without_certificates_is_not_remarked_on(fitting, tmp_path):
+    (tmp_path / "ca").write_text("x")
+    fitting.replaced("[uplink]", f'[uplink]\nca = "{tmp_path / "ca"}"')
+    assert certificate_notes(load(fitting.saved()), 0.0) == []
+    assert check(fitting.path)[1] == []

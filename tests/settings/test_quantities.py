@@ -8,6 +8,7 @@ from gateway.settings.quantities import (
     ASAP,
     Wrong,
     broker,
+    cap,
     duration,
     is_plain_remote,
     name,
@@ -49,7 +50,15 @@ def test_wrong_periods_say_what_to_write(value, advice):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0", 0), ("512MB", 512_000_000), ("64KB", 64_000), ("1GiB", 2**30), ("1.5GB", 1_500_000_000), ("100B", 100)],
+    [
+        ("0", 0),
+        ("512MB", 512_000_000),
+        ("64KB", 64_000),
+        ("1GiB", 2**30),
+        ("1.5GB", 1_500_000_000),
+        ("100B", 100),
+        ("4kB", 4000),
+    ],
 )
 def test_sizes(text, value):
     assert size(text, 0, 10**12) == value
@@ -60,6 +69,21 @@ def test_wrong_sizes_say_what_to_write(value):
     with pytest.raises(Wrong) as wrong:
         size(value, 0, 10**12)
     assert "512MB" in wrong.value.advice
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("4kB", 4000), ("500B", 500)])
+def test_caps(text, value):
+    assert cap(text, 500, 10**9) == value
+
+
+def test_a_cap_that_is_too_small_says_how_to_have_none():
+    with pytest.raises(Wrong, match="less than 500 B") as caught:
+        cap("499B", 500, 10**9)
+    assert '"0" for no limit' in caught.value.advice
+    with pytest.raises(Wrong, match="less than 1 MB"):
+        cap("10kB", 10**6, 10**12)
+    with pytest.raises(Wrong, match="without a unit"):
+        cap(4000, 500, 10**9)
 
 
 def test_size_bounds_are_named():

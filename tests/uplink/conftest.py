@@ -22,10 +22,10 @@ from drivers.base import Point, Sample
 from gateway.clock import Clock
 from gateway.model import Bus, Device, Readings, SerialPort, Site, StoreSettings, Uplink
 from gateway.store import Store
+from gateway.uplink.desk import Pace
 from gateway.uplink.message import Incoming
 from gateway.uplink.mqtt import Session
 from gateway.uplink.publisher import Publisher
-from gateway.uplink.pump import Pace
 
 CUT, WITHHOLD = "cut", "withhold"
 
@@ -455,7 +455,9 @@ class Rig:
         await self.store.close()
 
 
-QUICK = Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, steady=60.0, confirm_within=0.3, stall=5.0)
+QUICK = Pace(
+    tick=0.05, speak=0.05, watch=0.05, retry_first=0.02, retry_last=0.1, steady=60.0, confirm_within=0.3, stall=5.0
+)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from drivers.base import Sample
 from gateway.model import Readings
 from gateway.uplink.counters import Counters
-from gateway.uplink.pump import Pace
+from gateway.uplink.desk import Pace
 
 
 def balanced(counters: Counters) -> bool:
@@ -390,3 +390,19 @@ async def test_a_broker_that_declares_the_gateway_dead_as_it_goes_is_left_at_onc
         await until(lambda: gateway.publisher.online, "the connection")
         fake_broker.send("city/v1/gw-1/up/status", b'{"v":1,"gw":"gw-1","online":false,"conn":["0-x",9]}')
         fake_broker.dismiss(0x8B)
+
+
+async def test_a_session_that_is_taken_over_again_and_again_is_left_alone(
+    fake_broker: Any, rig: Any, until: Any
+) -> None:
+    gateway = rig(fake_broker.url)
+    await gateway.start()
+    for n in range(3):
+        await until(lambda n=n: len(fake_broker.connects) == n + 1 and gateway.publisher.online, "the connection")
+        fake_broker.dismiss(0x8E)
+        await until(lambda n=n: gateway.publisher.counters.takeovers == n + 1, "the end")
+    await until(lambda: gateway.store._book.seqs["e"] == 1, "the event in the store")
+    assert len(fake_broker.connects) == 3
+    gateway.publisher._hurry.set()
+    await until(lambda: fake_broker.kinds("event"), "the event at the broker")
+    assert fake_broker.kinds("event")[0].body()["code"] == "session-takeover"

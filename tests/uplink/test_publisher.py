@@ -10,6 +10,7 @@ import pytest
 
 from gateway.clock import Clock
 from gateway.model import Device
+from gateway.uplink.desk import Pace
 
 
 async def test_explains_itself_before_it_sends(mosquitto: Any, rig: Any, ioc: Any, until: Any) -> None:
@@ -175,6 +176,50 @@ async def test_rebirth(mosquitto: Any, rig: Any, ioc: Any, until: Any) -> None:
     await listener.session.publish("city/v1/gw-1/dn/rebirth", b"not a map")
     await until(lambda: gateway.publisher.counters.malformed == 1, "the malformed message")
     assert len(listener.of("birth")) == 3
+
+
+async def test_a_flood_of_rebirths_is_a_few(fake_broker: Any, rig: Any, until: Any) -> None:
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=1.0, retry_first=0.02, retry_last=0.1))
+    await gateway.start()
+    await until(lambda: fake_broker.kinds("birth"), "the birth")
+    for n in range(500):
+        fake_broker.send("city/v1/gw-1/dn/rebirth", b"{}" if n % 2 else b'{"device": "m%d", "cfg": "c"}' % n)
+    await gateway.read(1.0)
+    await until(lambda: gateway.publisher.counters.rebirths == 500, "all requests to be heard")
+    await until(lambda: gateway.store.stats()["pending"] == 0, "the reading beside them")
+    assert len(fake_broker.kinds("birth")) <= 3
+    await until(lambda: len(fake_broker.kinds("birth")) == 3, "the last request, answered a moment later")
+    assert not gateway.publisher._voice._rebirths
+
+
+async def test_two_gateways_with_one_id_do_not_throw_each_other_out_for_ever(
+    mosquitto: Any, rig: Any, until: Any
+) -> None:
+    """mosquitto ends a session that was taken over without a word: the rival is known by its status."""
+    broker = mosquitto()
+    rigs = [rig(broker.url), rig(broker.url, folder="copy")]
+    for one in rigs:
+        await one.start()
+    await until(lambda: any(one.publisher._retry.rival for one in rigs), "one to notice")
+    noticed = next(one for one in rigs if one.publisher._retry.rival)
+    await until(lambda: not noticed.publisher.online, "it to leave")
+    assert noticed.publisher.counters.takeovers == 3
+    assert all(one.publisher.counters.connections <= 8 for one in rigs)
+    await until(lambda: noticed.store._book.seqs["e"] == 1, "the event in its store")
+
+
+async def test_the_status_of_an_earlier_run_is_no_rival(mosquitto: Any, rig: Any, ioc: Any, until: Any) -> None:
+    broker = mosquitto()
+    await ioc(broker.url)
+    for _ in range(4):
+        gateway = rig(broker.url)
+        await gateway.start()
+        await until(lambda one=gateway: one.publisher.online, "the connection")
+        await gateway.read(1.0)
+        await until(lambda one=gateway: one.store.stats()["pending"] == 0, "the reading")
+        gateway.publisher._session._link.drop("the process was killed")
+        await gateway.kill()
+        assert gateway.publisher.counters.takeovers == 0
 
 
 async def test_malformed_messages_are_counted_and_ignored(mosquitto: Any, rig: Any, ioc: Any, until: Any) -> None:

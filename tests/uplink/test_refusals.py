@@ -129,3 +129,38 @@ async def test_what_is_not_stored_is_said(fake_broker: Any, rig: Any, until: Any
     assert first["data"]["missing"] == [{"epoch": epoch, "stream": "t", "ranges": [[2, 3], [5, 5]]}]
     await until(lambda: gateway.publisher.counters.missing == 60, "all questions")
     assert len(events(fake_broker, "not-stored")) <= 3, "one a second at most"
+
+
+async def test_the_only_message_of_a_closed_topic_asks_again_and_is_announced_once(
+    fake_broker: Any, rig: Any, until: Any
+) -> None:
+    fake_broker.answer = lambda message: 0x87 if message.kind == "cmd" else 0
+    gateway = rig(fake_broker.url)
+    gateway.publisher._desk.holds.first_delay = gateway.publisher._desk.holds.last_delay = 0.05
+    gateway.publisher._desk.notices._every = 0.1
+    await gateway.start()
+    await gateway.store.append_message("c", {"id": "7", "state": "succeeded"})
+    await until(lambda: len(fake_broker.kinds("cmd")) >= 5, "some probes")
+    await until(lambda: events(fake_broker, "dead-letter"), "the announcement")
+    count = len(fake_broker.kinds("cmd"))
+    await until(lambda: len(fake_broker.kinds("cmd")) >= count + 5, "more probes")
+    assert len(events(fake_broker, "dead-letter")) == 1
+    fake_broker.answer = lambda message: 0
+    await until(lambda: gateway.store.stats()["pending_batches"] == 0, "the result")
+    assert gateway.store.stats()["parked_batches"] == 0
+
+
+async def test_a_restart_gives_dead_letters_another_chance(fake_broker: Any, rig: Any, until: Any) -> None:
+    fake_broker.answer = lambda message: 0x99 if message.kind == "telemetry" else 0
+    gateway = rig(fake_broker.url)
+    await gateway.start()
+    for i in range(3):
+        await gateway.read(float(i))
+    await until(lambda: gateway.publisher.counters.dead_letters == 3, "the dead letters")
+    await gateway.stop()
+    fake_broker.answer = lambda message: 0
+    again = rig(fake_broker.url)
+    await again.start()
+    await until(lambda: again.store.stats()["pending_batches"] == 0, "everything")
+    told = ranges(events(fake_broker, "dead-letter"))
+    assert told == {1, 2, 3}, "also what was not told before the end"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from gateway.uplink.pulse import DEAD, PING, Pulse
@@ -32,23 +30,20 @@ def test_three_hundred_gateways_do_not_come_at_once() -> None:
 
 def test_only_a_connection_that_held_ends_an_outage() -> None:
     retry = Retry(0.5, 30.0, 10.0, now=0.0)
-    assert retry.ended(100.0, 101.0, taken_over=False) == []
+    assert retry.ended(100.0, 101.0) == []
     assert retry.longest(101.0) == pytest.approx(4.04)
-    assert retry.ended(110.0, 130.0, taken_over=False) == []
+    assert retry.ended(110.0, 130.0) == []
     assert retry.longest(130.0) == 0.5
 
 
 def test_a_rival_is_noticed_and_left_in_peace() -> None:
     retry = Retry(0.5, 30.0, 10.0, now=0.0)
-    events: list[Any] = []
-    for now in (1.0, 2.0):
-        events += retry.ended(now - 0.5, now, taken_over=True)
-    assert (events, retry.rival) == ([], False)
-    [raised] = retry.ended(2.5, 3.0, taken_over=True)
+    assert [retry.taken_over(1.0), retry.taken_over(2.0), retry.rival] == [[], [], False]
+    [raised] = retry.taken_over(3.0)
     assert (raised["code"], raised["state"], retry.rival) == ("session-takeover", "raised", True)
     assert "gateway.id" in raised["cause"]
     assert all(30 <= retry.delay(3.0) <= 60 for _ in range(100))
-    assert retry.ended(40.0, 41.0, taken_over=True) == [], "told once"
+    assert retry.taken_over(41.0) == [], "told once"
     assert retry.lasted(100.0, 130.0) == []
     [cleared] = retry.lasted(100.0, 160.0)
     assert (cleared["code"], cleared["state"], retry.rival) == ("session-takeover", "cleared", False)
@@ -58,7 +53,7 @@ def test_a_rival_is_noticed_and_left_in_peace() -> None:
 
 def test_takeovers_now_and_then_are_no_storm() -> None:
     retry = Retry(0.5, 30.0, 10.0, now=0.0)
-    assert [retry.ended(t, t + 1, taken_over=True) for t in (0, 40, 80, 120, 160)] == [[]] * 5
+    assert [retry.taken_over(now) for now in (0.0, 40.0, 80.0, 120.0, 160.0)] == [[]] * 5
 
 
 @pytest.mark.parametrize("period", [1.0, 5.0, 60.0, 3600.0])

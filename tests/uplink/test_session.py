@@ -116,15 +116,61 @@ async def test_many_unanswered_messages_all_fail_with_the_connection(fake_broker
 
 
 async def test_a_peer_that_is_silent_is_left(mosquitto: Any) -> None:
-    """Stopped, not ended: the kernel still acknowledges, only the pings stay unanswered."""
+    """Stopped, not ended: the kernel still acknowledges, only pings stay unanswered. paho alone takes twice as long."""
     broker = mosquitto()
-    session = await Session.open(broker.url, Uplink((broker.url,), keepalive=1.0), "a")
+    session = await Session.open(broker.url, Uplink((broker.url,), keepalive=2.0), "a")
+    loop = asyncio.get_running_loop()
     os.kill(broker._process.pid, signal.SIGSTOP)
+    stopped = loop.time()
     try:
-        await asyncio.wait_for(asyncio.shield(session.closed), 15)
+        assert "did not answer a ping" in await asyncio.wait_for(asyncio.shield(session.closed), 15)
+        assert loop.time() - stopped < 1.9 * 2.0
     finally:
         os.kill(broker._process.pid, signal.SIGCONT)
         await session.close()
+
+
+async def test_a_quiet_connection_lives(fake_broker: Any, until: Any) -> None:
+    session = await Session.open(fake_broker.url, Uplink((), keepalive=1.0), "a")
+    await until(lambda: fake_broker.pings >= 3, "three answered pings")
+    assert not session.closed.done()
+    await session.close()
+
+
+async def test_a_slow_line_is_not_taken_for_a_dead_one() -> None:
+    """One message takes four times as long as a dead broker is waited for."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"\x20\x03\x00\x00\x00")
+        taken = 0
+        while taken < 600_000:
+            taken += len(await reader.read(5_000))
+            await asyncio.sleep(0.05)  # the line's pace
+        writer.write(b"\x40\x02\x00\x01")
+        await reader.read()
+        writer.close()
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(serve, sock=listener, limit=5_000)
+    async with server:
+        url = f"mqtt://127.0.0.1:{listener.getsockname()[1]}"
+        session = await Session.open(url, Uplink((url,), keepalive=1.0), "a")
+        assert await asyncio.wait_for(session.publish("x", bytes(600_000)), 20) == SUCCESS
+        await session.close()
+
+
+async def test_what_has_not_reached_the_broker_is_known(fake_broker: Any, until: Any) -> None:
+    fake_broker.puback_delay = 3600.0  # it reads no more after the first message
+    session = await Session.open(fake_broker.url, Uplink(()), "a")
+    futures = [session.publish("x", bytes(2**20)) for _ in range(8)]
+    await until(lambda: fake_broker.published, "the first message")
+    assert session.unsent > 2**20
+    fake_broker.cut()
+    await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 5)
+    await session.close()
 
 
 async def test_refused_subscriptions_are_named(mosquitto: Any, tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import UplinkError
 from gateway.model import StoreSettings, Uplink
 from gateway.uplink import bodies, down, trouble
 from gateway.uplink.holds import NOBODY_LISTENS, REFUSED, Holds
+from gateway.uplink.message import Incoming
 from gateway.uplink.topics import Topics
+from gateway.uplink.waiting import Inbox
 
 
 def test_names_cannot_break_out_of_their_topic() -> None:
@@ -107,3 +110,19 @@ def test_other_trouble_names_itself() -> None:
 def test_the_loss_window_is_what_power_cuts_can_cost() -> None:
     assert bodies.loss_window(StoreSettings(linger=1.0, commit_every=2.0)) == 3.0
     assert bodies.loss_window(StoreSettings(durability="strict")) == 0.0
+
+
+async def test_what_arrives_is_bounded() -> None:
+    inbox = Inbox()
+    small, large = (Incoming("x", bytes(size), False, 0, 0) for size in (1, 3 * 2**20))
+    assert [inbox.put(large) for _ in range(5)] == [True, True, True, False, False]
+    assert inbox.put(large._replace(qos=1)), "of these the broker sends no more than it may"
+    for _ in range(4):
+        await inbox.next()
+    assert sum(inbox.put(small) for _ in range(1500)) == 1000
+    assert inbox.discarded == 502
+    inbox.end("the connection was lost")
+    for _ in range(1000):
+        await inbox.next()
+    with pytest.raises(UplinkError, match="lost"):
+        await inbox.next()

@@ -107,7 +107,8 @@ def decode(payload: bytes) -> Message:
         raise ValueError(f"the message's 'seq' is {seq}, not a number from 1 to 2^62")
     if "d" not in body:
         stream = _want(body, "stream", str)
-        return Message(gw, epoch, stream, seq, None, "", _want(body, "ts", int), 0, clk, hist, body=body)
+        boot, t0, m0 = _want(body, "boot", str), _want(body, "ts", int), _want(body, "m0", int)
+        return Message(gw, epoch, stream, seq, None, boot, t0, m0, clk, hist, body=body)
     data = body["d"]
     blocks = unpack_blocks(data, zipped=_zipped(body)) if isinstance(data, bytes) else _blocks(data)
     boot, t0, m0 = _want(body, "boot", str), _want(body, "t0", int), _want(body, "m0", int)

@@ -22,7 +22,8 @@ def envelope(gateway: str, batch: Batch, part: tuple[int, int] | None = None) ->
             head["part"] = list(part)
         head |= {"boot": batch.boot, "t0": batch.t0, "m0": batch.m0, "clk": batch.clk}
     else:
-        head |= {"stream": batch.stream, "seq": batch.seq, "ts": batch.t0, "clk": batch.clk}
+        head |= {"stream": batch.stream, "seq": batch.seq, "boot": batch.boot, "ts": batch.t0, "m0": batch.m0}
+        head["clk"] = batch.clk
     if batch.historical:
         head["hist"] = True
     return head
