@@ -89,7 +89,8 @@ def _outage(systems: Sequence[System], quick: bool, *, kill: bool) -> Iterator[S
             while rig.process.poll() is None and not _calm(rig.rows(), back) and time.monotonic() < deadline:
                 sleep(0.5)
             runs, rows = rig.process.poll() is None, rig.rows()
-        return _told(rows, gone, back, killed) | {"runs": runs, "asked": DEVICES * outage}
+        figures, asked = _told(rows, gone, back, killed), DEVICES * outage
+        return figures | {"share": 100 * (figures["delivered"] or 0) / asked, "asked": asked, "runs": runs}
 
     chosen = [s for s in systems if s.name in PEERS]
     if chosen:
@@ -121,10 +122,11 @@ def _told(rows: Sequence[decode.Row], gone: float, back: float, killed: float | 
     lost = [moment for each in arrivals.values() for moment in _missing(each)]
     window = (LOSS_WINDOW_S + COMMIT_S) * 1000
     excused = 0 if killed is None else sum(killed - window <= moment <= killed for moment in lost)
+    came_back = any(row.arrival > back for row in rows)  # of who did not, nobody knows what it has read
     return {
         "delivered": len(inside),
-        "lost": len(lost),
-        "lost_beyond": len(lost) - excused,
+        "lost": len(lost) if came_back else None,
+        "lost_beyond": len(lost) - excused if came_back else None,
         "all_after_s": (max(late) - back) / 1000 if late else None,
         "first_after_s": (min(late) - back) / 1000 if late else None,
         "repeated": repeated,

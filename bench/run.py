@@ -32,7 +32,7 @@ from progress import Bar
 from rig import broker_binary
 from scenarios import SCENARIOS
 from step import Step
-from store_scenarios import STORE_SCENARIOS
+from store_scenarios import STOCK, STORE_SCENARIOS
 from systems import BUILD, HERE, SYSTEMS, System, install
 
 ON_LINES = LINE_SCENARIOS | FAULT_SCENARIOS
@@ -69,7 +69,9 @@ def plan(names: list[str], quick: bool) -> list[Step]:
     steps = []
     for name in wanted:
         systems = _named(LINE_SYSTEMS if name in ON_LINES else SYSTEMS, names)
-        steps += list(ALL_SCENARIOS[name](systems, quick))
+        for step in ALL_SCENARIOS[name](systems, quick):
+            if step.scenario != STOCK or step.label not in {s.label for s in steps}:
+                steps.append(step)
     return steps
 
 
@@ -110,7 +112,7 @@ def measure(steps: list[Step], args: argparse.Namespace) -> int:
 
 
 def page_of(step: Step) -> str:
-    return "DURABILITY.md" if step.scenario in (*DURABILITY, "stock") else "RESULTS.md"
+    return "DURABILITY.md" if step.scenario in (*DURABILITY, STOCK) else "RESULTS.md"
 
 
 def _prepare(names: list[str]) -> list[str]:
