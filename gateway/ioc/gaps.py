@@ -13,8 +13,8 @@ from math import inf
 from typing import NamedTuple
 
 from gateway.ioc.ledger import Account, Batches, Key, Ledger, Presence
-from gateway.ioc.numbers import Numbers
 from gateway.model import Ranges
+from gateway.spans import Spans
 
 GRACE = 30.0
 """Seconds that a gap may be there before anybody asks."""
@@ -54,7 +54,7 @@ def count(ranges: Ranges) -> int:
 
 @dataclass(slots=True)
 class Round:
-    """Numbers that were asked for together, so many times; the next time is `due`."""
+    """Spans that were asked for together, so many times; the next time is `due`."""
 
     ranges: Ranges
     times: int
@@ -67,7 +67,7 @@ class Search:
 
     marks: deque[tuple[float, int]] = field(default_factory=deque)
     rounds: list[Round] = field(default_factory=list)
-    unanswered: Numbers = field(default_factory=Numbers)
+    unanswered: Spans = field(default_factory=Spans)
     old: int = 0
     """Gaps up to this number are old."""
 
@@ -77,10 +77,10 @@ class Search:
         while self.marks and self.marks[0][0] <= now - grace:
             self.old = self.marks.popleft()[1]
 
-    def ask(self, gaps: Numbers, now: float, grace: float) -> Ranges:
+    def ask(self, gaps: Spans, now: float, grace: float) -> Ranges:
         """Which of these gaps to ask for now: the new ones, and those that stayed without an answer for long enough."""
         due = [one for one in self.rounds if one.due <= now]
-        fresh = Numbers(gaps)
+        fresh = Spans(gaps)
         for ranges in (*(one.ranges for one in self.rounds), tuple(self.unanswered)):
             for span in ranges:
                 fresh.remove(*span)
@@ -134,7 +134,7 @@ class Gaps:
             search = self._searches.setdefault(key, Search())
             search.mark(now, account.highest, self._grace)
             if self._asks and self._is_calm(key[0]):
-                ranges = search.ask(Numbers(_old(account, search)), now, self._grace)
+                ranges = search.ask(Spans(_old(account, search)), now, self._grace)
                 questions += [Batches(*key, ranges)] if ranges else []
         return questions
 
@@ -153,7 +153,7 @@ class Gaps:
         if before and before.conn and presence.conn and before.conn[0] != presence.conn[0]:
             for key in [key for key in self._searches if key[0] == gw]:  # a new run: it may know more
                 self._searches[key].rounds.clear()
-                self._searches[key].unanswered = Numbers()
+                self._searches[key].unanswered = Spans()
 
     def _is_calm(self, gw: str) -> bool:
         calm = self._calm.get(gw)
@@ -162,7 +162,7 @@ class Gaps:
     def _tally(self, key: Key, account: Account) -> Tally:
         missing = account.missing()
         unexplained = self._unexplained(key, account)
-        on_its_way = Numbers(missing)
+        on_its_way = Spans(missing)
         for span in unexplained:
             on_its_way.remove(*span)
         return Tally(
@@ -188,11 +188,11 @@ class Gaps:
 
 def _old(account: Account, search: Search) -> Ranges:
     """The old gaps that the gateway does not say it will send."""
-    gaps = Numbers(account.known.gaps(search.old))
+    gaps = Spans(account.known.gaps(search.old))
     for span in account.pending:
         gaps.remove(*span)
     return tuple(gaps)
 
 
-def _both(ranges: Iterable[tuple[int, int]], numbers: Numbers) -> Ranges:
+def _both(ranges: Iterable[tuple[int, int]], numbers: Spans) -> Ranges:
     return tuple(span for first, last in ranges for span in numbers.overlap(first, last))

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any, NamedTuple, Self
 
 from gateway.ioc.decode import Message
-from gateway.ioc.numbers import Numbers
 from gateway.model import Ranges
+from gateway.spans import Spans
 
 Key = tuple[str, str, str]
 """(gateway, epoch, stream)."""
@@ -53,24 +53,24 @@ class Account:
     """As the gateway says: "", "clean" or "unclean"."""
     announced: int = 0
     """The highest number that the gateway itself has named."""
-    seen: Numbers = field(default_factory=Numbers)
-    dropped: Numbers = field(default_factory=Numbers)
+    seen: Spans = field(default_factory=Spans)
+    dropped: Spans = field(default_factory=Spans)
     """The gateway gave them up, and said so."""
-    lost: Numbers = field(default_factory=Numbers)
+    lost: Spans = field(default_factory=Spans)
     """Asked for, and the gateway has them no more."""
-    before: Numbers = field(default_factory=Numbers)
+    before: Spans = field(default_factory=Spans)
     """Sent before this ledger was there."""
-    known: Numbers = field(default_factory=Numbers)
-    pending: Numbers = field(default_factory=Numbers)
+    known: Spans = field(default_factory=Spans)
+    pending: Spans = field(default_factory=Spans)
     """The gateway will still send them, it says."""
-    unsynced: Numbers = field(default_factory=Numbers)
+    unsynced: Spans = field(default_factory=Spans)
     """Of those seen: their times are wrong until they are corrected."""
     introduced: bool = False
 
     @property
     def highest(self) -> int:
         """The highest number that anything was heard of."""
-        return max(self.known.highest, self.announced)
+        return max(self.known.last or 0, self.announced)
 
     @property
     def whole(self) -> bool:
@@ -121,8 +121,8 @@ class Account:
 
     def load(self, boot: str, ended: str, announced: int, introduced: bool, *sets: Ranges) -> None:
         self.boot, self.ended, self.announced, self.introduced = boot, ended, announced, introduced
-        self.seen, self.dropped, self.lost, self.before, self.unsynced = map(Numbers, sets)
-        self.known = Numbers(span for part in sets[:4] for span in part)
+        self.seen, self.dropped, self.lost, self.before, self.unsynced = map(Spans, sets)
+        self.known = Spans(span for part in sets[:4] for span in part)
 
     def ignore(self, ranges: Ranges) -> None:
         """These came before the ledger's time."""
@@ -166,7 +166,7 @@ class Ledger:
         self.duplicates = 0
         self._from_now = from_now
         self._of: dict[str, list[Key]] = {}
-        self._to_acknowledge: dict[Key, Numbers] = {}
+        self._to_acknowledge: dict[Key, Spans] = {}
         self._parted: OrderedDict[tuple[str, str, str, int, int], Parted] = OrderedDict()
 
     # ---- messages
@@ -182,7 +182,7 @@ class Ledger:
         """The receiver has stored the message: a whole batch is acknowledged next, a duplicate once more."""
         key = message.gw, message.epoch, message.stream
         if message.seq in self._account(key).seen:
-            self._to_acknowledge.setdefault(key, Numbers()).add(message.seq)
+            self._to_acknowledge.setdefault(key, Spans()).add(message.seq)
 
     def acknowledgements(self) -> list[Batches]:
         """What has been committed since the last call."""
@@ -228,7 +228,7 @@ class Ledger:
         for key in self._of.get(gw, ()) if current else ():
             if key[1] not in named and key[1] != current:
                 account = self.accounts[key]
-                account.pending, account.ended = Numbers(), account.ended or "clean"
+                account.pending, account.ended = Spans(), account.ended or "clean"
 
     def drop(self, gw: str, entries: object) -> None:
         """The gateway has given up batches: `data.dropped` of an event, [{epoch, stream, ranges}]."""
@@ -246,15 +246,15 @@ class Ledger:
 
     def correct(self, gw: str, boot: str) -> tuple[Batches, ...]:
         """The anchor of a boot is known: its unsynchronised batches count as corrected from now on. Returns them."""
-        found: dict[Key, Numbers] = {}
+        found: dict[Key, Spans] = {}
         for key in self._of.get(gw, ()):
             account = self.accounts[key]
             if account.boot == boot and account.unsynced:
-                found[key], account.unsynced = account.unsynced, Numbers()
+                found[key], account.unsynced = account.unsynced, Spans()
         for (owner, epoch, stream, seq, _), parted in self._parted.items():
             if owner == gw and parted.boot == boot and parted.clk == _UNSYNCED:
                 parted.clk = _CORRECTED
-                found.setdefault((gw, epoch, stream), Numbers()).add(seq)
+                found.setdefault((gw, epoch, stream), Spans()).add(seq)
         return tuple(Batches(*key, tuple(numbers)) for key, numbers in found.items())
 
     # ---- kept
@@ -300,9 +300,9 @@ class Ledger:
 
     def _introduce(self, key: Key, ended: str, part: Mapping[str, Any]) -> None:
         account, high, pending = self._account(key), part.get("highest_on_disk"), part.get("pending")
-        account.pending = Numbers(_ranges(pending))
+        account.pending = Spans(_ranges(pending))
         account.ended = account.ended if account.ended == _UNCLEAN else ended
-        account.announced = max(account.announced, account.pending.highest)
+        account.announced = max(account.announced, account.pending.last or 0)
         if isinstance(high, int) and 0 <= high <= _MAX_SEQ:
             account.announced = max(account.announced, high)
         heard_live = bool(account.seen) and key[1] == self.presence(key[0]).joined

@@ -1,6 +1,6 @@
 """What a device says about itself and its line: functions 7, 8, 11, 12, 17 and 43/14. Pure.
 
-Numbers are those of the Modbus Application Protocol Specification V1.1b3, sections 6.7 to 6.10, 6.13 and 6.21.
+Spans are those of the Modbus Application Protocol Specification V1.1b3, sections 6.7 to 6.10, 6.13 and 6.21.
 """
 
 from __future__ import annotations

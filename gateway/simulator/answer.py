@@ -1,6 +1,6 @@
 """What a Modbus device answers: request and registers in, reply out. Pure.
 
-Numbers are those of the Modbus Application Protocol Specification V1.1b3, section 6.
+Spans are those of the Modbus Application Protocol Specification V1.1b3, section 6.
 """
 
 from __future__ import annotations

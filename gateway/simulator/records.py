@@ -1,6 +1,6 @@
 """File records and a FIFO queue: functions 20, 21 and 24. Pure.
 
-Numbers are those of the Modbus Application Protocol Specification V1.1b3, sections 6.14, 6.15 and 6.18.
+Spans are those of the Modbus Application Protocol Specification V1.1b3, sections 6.14, 6.15 and 6.18.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from math import inf
 from typing import Any
 
 from gateway.model import Batch
+from gateway.spans import Span, Spans
 from gateway.store.job import Done, Found, Job, Known
 from gateway.store.losses import Losses
 from gateway.store.outlet import Outlet
 from gateway.store.places import Closed, Count, Queue, inside
 from gateway.store.rows import LANES, STREAMS, lane, parts, row_id
 from gateway.store.runs import Runs
-from gateway.store.spans import Span, Spans
 
 
 class Book:
@@ -126,7 +126,7 @@ class Book:
                     readings += count
         self._settle_stored(cut, counted, readings)
         self.outlet.remove(first, last)
-        return known + again + len(cut)
+        return known + again + cut.count
 
     def _settle_closed(self, identity: int, closed: Closed) -> None:
         self.held_readings -= closed.batch.count
@@ -138,7 +138,7 @@ class Book:
 
     def _settle_stored(self, cut: Spans, counted: Spans, readings: int) -> None:
         """Count the batches now; readings of rows that were not in memory are counted by the next job."""
-        self.acked.add(readings, len(cut))
+        self.acked.add(readings, cut.count)
         self.stored_readings -= readings
         for span in cut:
             (self.kept if self._keep else self.freed).add(*span)
@@ -349,7 +349,7 @@ class Book:
                 del self.flight[identity]
         # Readings without a batch belong to settled rows whose deletion was on disk although it seemed to fail.
         count = self.dropped if self.missing else self.acked
-        count.add(self._missing_readings, len(self.missing))
+        count.add(self._missing_readings, self.missing.count)
         self._missing_readings = 0
         self.missing.clear()
         self._known = Known()
@@ -362,7 +362,7 @@ class Book:
     @property
     def waiting_deletes(self) -> int:
         """Settled rows whose deletion, or mark, is still to be written."""
-        return len(self.freed) + len(self._unflagged)
+        return self.freed.count + self._unflagged.count
 
     def waits_since(self, now: float) -> bool:
         """Whether something that was closed by then is not committed."""
@@ -394,7 +394,7 @@ class Book:
         """What is neither settled nor given up, the open batch aside."""
         unsettled = sum(not closed.settled and not closed.stored for closed in self.tail.values())
         readings = self.held_readings + self.stored_readings + self._missing_readings
-        return Count(readings, unsettled + len(self.stored) + len(self.missing))
+        return Count(readings, unsettled + self.stored.count + self.missing.count)
 
 
 def _size(span: Span) -> int:

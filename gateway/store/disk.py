@@ -14,12 +14,12 @@ import msgpack
 
 from gateway.errors import GatewayError, StoreDamaged
 from gateway.model import Batch
+from gateway.spans import Span, Spans
 from gateway.store import capacity, opening, salvage
 from gateway.store.capacity import ROW_HEAD, row_pages
 from gateway.store.job import Done, Found, Job, Known, Opened
 from gateway.store.opening import PAGE, DiskFailed, judge
 from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, last_own, origin_of, parts, row_id, to_batch, to_row
-from gateway.store.spans import Span, Spans
 from gateway.store.tables import islands, oldest, readings, small
 
 NAME = "gateway.db"

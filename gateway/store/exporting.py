@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from gateway.errors import GatewayError
+from gateway.spans import Span
 from gateway.store import look, opening
 from gateway.store.rows import STREAMS, Run, corrected, is_whole, lane, origin_of, parts, to_batch
-from gateway.store.spans import Span
 from gateway.store.tables import anchors
 from gateway.uplink.bodies import dump
 from gateway.uplink.payload.batch_file import Head, end, head, record

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.model import Batch
+from gateway.spans import Span, Spans
 from gateway.store.rows import Run
-from gateway.store.spans import Span, Spans
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.store.spans import Span, Spans
+from gateway.spans import Span, Spans
 
 
 class Losses:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from heapq import heappop, heappush
 
 from gateway.model import Batch
+from gateway.spans import Span, Spans
 from gateway.store.places import Closed, Queue
 from gateway.store.rows import STREAMS, parts
-from gateway.store.spans import Span, Spans
 
 
 class Outlet:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.model import Batch
-from gateway.store.spans import Spans
+from gateway.spans import Spans
 
 CLOSED_OVERHEAD = 512
 """Bytes of memory that a closed batch takes beside its data."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.clock import CORRECTED, UNSYNCED
 from gateway.model import Batch
-from gateway.store.spans import Span
+from gateway.spans import Span
 
 LANES = {"e": 0, "c": 1, "t": 2}
 """Stream -> lane: what is sent first has the smaller number, what is dropped first the larger."""

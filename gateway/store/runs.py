@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from gateway.spans import Span, Spans
 from gateway.store.rows import LANES, LAST_SEQ, STREAMS, Run, parts, row_id, run_span
-from gateway.store.spans import Span, Spans
 
 
 class Runs:

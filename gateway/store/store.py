@@ -15,13 +15,13 @@ import msgpack
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.model import Batch, Ranges, Readings, StoreSettings
+from gateway.spans import Spans
 from gateway.store import notices
 from gateway.store.book import Book
 from gateway.store.disk import Disk
 from gateway.store.lock import Lock
 from gateway.store.opening import DiskFailed
 from gateway.store.rows import Run, lane, parts
-from gateway.store.spans import Spans
 from gateway.store.tail import Open, pieces
 from gateway.store.writer import Writer
 from gateway.uplink.payload.native import encode_blocks
@@ -282,7 +282,7 @@ class Store:
         found = 0
         for span in self._book.runs.spans(epoch, stream, ranges):
             there = self._book.resend(*span)
-            found += len(there)
+            found += there.count
             for first, last in [*there, *self._book.losses.among(*span)]:
                 missing.remove(parts(first)[2], parts(last)[2])
         self._changed()
@@ -295,7 +295,7 @@ class Store:
             if now >= self._announce_at.get(code, -inf):
                 self._announce_at[code] = now + ANNOUNCE_EVERY
                 spans = self._book.losses.take(code, _ANNOUNCED)
-                self._tell(notices.lost(code, self._book.runs.sequences(spans), len(spans)))
+                self._tell(notices.lost(code, self._book.runs.sequences(spans), spans.count))
 
     # ---- to disk
 
@@ -363,7 +363,7 @@ class Store:
             "pending": pending.readings + open_readings,
             "pending_batches": pending.batches,
             "stored": book.committed_readings,
-            "parked_batches": len(book.outlet.parked),
+            "parked_batches": book.outlet.parked.count,
             "uncommitted": book.held_readings + open_readings,
             "in_flight": sum(closed.taken for closed in book.tail.values()) + len(book.flight),
             "tail_bytes": book.tail_bytes + (waiting.size if waiting is not None else 0),

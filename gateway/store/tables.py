@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgpack
 
+from gateway.spans import Span, Spans
 from gateway.store.job import Found, Opened
 from gateway.store.rows import Run, lane, parts, run_span
-from gateway.store.spans import Span, Spans
 
 _ISLAND = """
 SELECT count(*), min(id), max(id), sum(kept<>0), sum(CASE typeof(n) WHEN 'integer' THEN n END),

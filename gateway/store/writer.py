@@ -227,7 +227,7 @@ class Writer:
                 self.fail(str(error))
                 return
             if found is not None:
-                self._salvaged += len(found.pending)
+                self._salvaged += found.pending.count
                 self._book.absorb(found)
             else:
                 self._book.reopened()

@@ -26,7 +26,7 @@ class Counters:
     acks: int = 0
     """dn/ack messages."""
     unknown: int = 0
-    """Numbers in dn/ack that were not waiting: duplicates, or of another epoch."""
+    """Spans in dn/ack that were not waiting: duplicates, or of another epoch."""
     resends: int = 0
     """Batches that dn/resend brought back."""
     overdue: int = 0
@@ -38,7 +38,7 @@ class Counters:
     revived: int = 0
     """Dead letters that were sent again because their topic was opened."""
     missing: int = 0
-    """Numbers in dn/resend that are not stored."""
+    """Spans in dn/resend that are not stored."""
     takeovers: int = 0
     """Connections that another client with the same id has ended."""
     malformed: int = 0

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from gateway.model import Ranges, event
-from gateway.store.spans import Spans
+from gateway.spans import Spans
 
 MOST_EVENTS = 256
 """Transitions that wait. Beyond that the oldest goes: what came later says how it is now."""
@@ -21,7 +21,7 @@ DEAD_LETTER_EVERY, NOT_STORED_EVERY = 60.0, 1.0
 
 
 class Gathered:
-    """Numbers of batches that are told as exact ranges: soon the first time, then at most once in `every` seconds."""
+    """Spans of batches that are told as exact ranges: soon the first time, then at most once in `every` seconds."""
 
     def __init__(self, every: float, gather: float) -> None:
         self._every, self._gather = every, gather

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.rows import LAST_RUN, LAST_SEQ, lane, parts, row_id, run_span
-from gateway.store.spans import Spans
+from gateway.spans import Spans
 
 number = st.integers(0, 40)
 span = st.tuples(number, number).map(lambda pair: (min(pair), max(pair)))
@@ -33,7 +31,7 @@ def test_it_behaves_as_a_set(steps):
             assert numbers(spans.remove(first, last)) == model & piece
             model -= piece
         assert numbers(spans) == model
-        assert len(spans) == len(model)
+        assert spans.count == len(model)
         assert (spans.first, spans.last) == (min(model, default=None), max(model, default=None))
         assert bool(spans) == bool(model)
         assert all((n in spans) == (n in model) for n in range(42))
@@ -53,26 +51,25 @@ def test_ranges_are_ascending_disjoint_and_never_adjacent(steps):
     assert list(spans) == []
 
 
-@given(st.sampled_from("ect"), st.integers(0, LAST_RUN), st.integers(0, LAST_SEQ))
-def test_row_ids_come_apart_again_and_fit_sqlite(stream, run, seq):
-    identity = row_id(stream, run, seq)
-    assert parts(identity) == (stream, run, seq)
-    assert 0 <= identity < 2**63
-    assert lane(stream)[0] <= identity <= lane(stream)[1]
+@given(steps, number)
+def test_gaps_are_what_is_missing(steps, somewhere):
+    spans, model = Spans(), set()
+    for what, (first, last) in steps:
+        getattr(spans, what)(first, last)
+        (model.update if what == "add" else model.difference_update)(range(first, last + 1))
+    assert numbers(spans.gaps(somewhere + 7, somewhere)) == set(range(somewhere, somewhere + 8)) - model
+    assert numbers(spans.gaps(50)) == set(range(1, 51)) - model
+    assert spans.reaches(somewhere) is (set(range(1, somewhere + 1)) <= model)
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (row_id("e", 7, 9), row_id("c", 1, 1)),
-        (row_id("c", 7, 9), row_id("t", 1, 1)),
-        (row_id("t", 1, 9), row_id("t", 2, 1)),
-        (row_id("t", 2, 1), row_id("t", 2, 2)),
-    ],
-)
-def test_row_ids_sort_in_the_order_of_sending(before, after):
-    assert before < after
-
-
-def test_no_run_of_numbers_crosses_from_one_run_to_the_next():
-    assert run_span("t", 1)[1] + 1 < run_span("t", 2)[0]
+def test_a_range_without_end_costs_nothing():
+    spans = Spans([(5, 2**62)])
+    spans.remove(100)
+    assert list(spans) == [(5, 99), (101, 2**62)]
+    assert spans.gaps(2**62) == ((1, 4), (100, 100))
+    assert spans.count == 2**62 - 5
+    spans.add(2)
+    assert 2 in spans
+    spans.remove(2)
+    assert 2 not in spans
+    assert Spans().reaches(0)

@@ -10,7 +10,10 @@ Span = tuple[int, int]
 
 
 class Spans:
-    """A set of integers as closed ranges: ascending, disjoint, never adjacent. Its length is the number of integers."""
+    """A set of integers as closed ranges: ascending, disjoint, never adjacent. Its size is that of its gaps.
+
+    It has no length: list() would take that as a promise of so many ranges.
+    """
 
     __slots__ = ("_count", "_firsts", "_lasts")
 
@@ -21,8 +24,9 @@ class Spans:
         for first, last in spans:
             self.add(first, last)
 
-    def add(self, first: int, last: int) -> None:
-        """Add every integer from `first` to `last`."""
+    def add(self, first: int, last: int | None = None) -> None:
+        """Add one integer, or all from `first` to `last`."""
+        last = first if last is None else last
         i = bisect_left(self._lasts, first - 1)
         j = bisect_right(self._firsts, last + 1)
         if i < j:
@@ -33,8 +37,9 @@ class Spans:
         self._lasts[i:j] = [last]
         self._count += last - first + 1
 
-    def remove(self, first: int, last: int) -> list[Span]:
-        """Remove every integer from `first` to `last`; returns what was really there."""
+    def remove(self, first: int, last: int | None = None) -> list[Span]:
+        """Remove one integer, or all from `first` to `last`; returns what was really there."""
+        last = first if last is None else last
         cut = self.overlap(first, last)
         if cut:
             i = bisect_left(self._lasts, first)
@@ -51,6 +56,22 @@ class Spans:
         j = bisect_right(self._firsts, last)
         return [(max(first, self._firsts[k]), min(last, self._lasts[k])) for k in range(i, j)]
 
+    def gaps(self, end: int, first: int = 1) -> tuple[Span, ...]:
+        """Return what is missing from `first` to `end`."""
+        missing = []
+        for low, high in self.overlap(first, end):
+            if low > first:
+                missing.append((first, low - 1))
+            first = high + 1
+        if first <= end:
+            missing.append((first, end))
+        return tuple(missing)
+
+    @property
+    def count(self) -> int:
+        """How many integers there are."""
+        return self._count
+
     @property
     def first(self) -> int | None:
         """The smallest integer, None when empty."""
@@ -60,6 +81,10 @@ class Spans:
     def last(self) -> int | None:
         """The largest integer, None when empty."""
         return self._lasts[-1] if self._lasts else None
+
+    def reaches(self, end: int) -> bool:
+        """Whether every integer from 1 to `end` is in the set."""
+        return not end or (bool(self._firsts) and self._firsts[0] == 1 and self._lasts[0] >= end)
 
     def copy(self) -> Spans:
         return Spans(self)
@@ -73,9 +98,6 @@ class Spans:
 
     def __iter__(self) -> Iterator[Span]:
         return iter(list(zip(self._firsts, self._lasts, strict=True)))
-
-    def __len__(self) -> int:
-        return self._count
 
     def __bool__(self) -> bool:
         return bool(self._firsts)
