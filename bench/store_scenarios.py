@@ -61,7 +61,7 @@ def made(*backlogs: Backlog) -> Iterator[Step]:
 
 def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
     """All gateways side by side in one window, each with its own folder; then what is left is sent, and freed."""
-    seconds = 60.0 if quick else 300.0
+    warm, seconds = (15.0, 60.0) if quick else (75.0, 300.0)
 
     def run(sleep: Sleep) -> dict[str, Figures]:
         with contextlib.ExitStack() as stack:
@@ -69,7 +69,7 @@ def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
                 name: stack.enter_context(StoreRig(work, sleep, broker=not name.startswith("offline")))
                 for name, work in FLASH.items()
             }
-            sleep(15)
+            sleep(warm)
             begun = {name: (rig.wear(), time.monotonic()) for name, rig in rigs.items()}
             sleep(min(at for _, at in begun.values()) + seconds - time.monotonic())
             figures = {name: _window(rig, *begun[name]) for name, rig in rigs.items()}
@@ -86,7 +86,7 @@ def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
 
     if is_ours(systems):
         label = f"bytes written to flash: {len(FLASH)} gateways side by side"
-        yield Step("flash", label, seconds + 45, run)
+        yield Step("flash", label, warm + seconds + 30, run)
 
 
 def _summed(figures: dict[str, float]) -> Figures:
