@@ -1,5 +1,5 @@
 # Two commands are all a new user needs: `make demo` and `make test`. Both prepare this folder by themselves.
-.PHONY: demo test check mutants bench lock clean help
+.PHONY: demo test check mutants faults bench lock clean help
 PY := .venv/bin/python
 ARGS ?=
 
@@ -7,7 +7,8 @@ help:
 	@echo "make demo    a small city quarter on this machine   (ARGS=\"--seconds 30 --outage 10 --json\")"
 	@echo "make test    the whole test suite                   (ARGS=\"-k store\")"
 	@echo "make check   lint and types"
-	@echo "make mutants break one rule of the bus at a time: do the tests notice?   (ARGS=\"echo late\")"
+	@echo "make mutants break one rule of the bus or the store at a time: do the tests notice?   (ARGS=\"echo late\")"
+	@echo "make faults  cut the power, kill, fill, damage: is anything lost? writes docs/faults.md   (ARGS=\"P02 N04\")"
 	@echo "make bench   measure against others, writes bench/RESULTS.md and bench/DURABILITY.md   (ARGS=\"--quick\")"
 	@echo "make lock    renew the locked requirements"
 
@@ -24,6 +25,9 @@ check: .venv/.dev
 
 mutants: .venv/.dev .venv/.tools
 	@$(PY) tests/mutants.py $(ARGS)
+
+faults: .venv/.dev .venv/.tools .venv/.fault-tools
+	@$(PY) tests/faults/run.py $(ARGS)
 
 bench: .venv/.dev .venv/.tools
 	@$(PY) bench/run.py $(ARGS)
@@ -47,4 +51,8 @@ clean:
 
 .venv/.tools: .ci/tools
 	@sh .ci/tools
+	@touch $@
+
+.venv/.fault-tools: .ci/fault-tools
+	@sh .ci/fault-tools
 	@touch $@

@@ -29,6 +29,12 @@ def set_up(level: int = logging.INFO) -> None:
     )
     form = "level=%(levelname)s logger=%(name)s %(message)s"
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format=form)
+    logging.getLogger("mqtt").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Of the MQTT library: not that a connection has ended. The uplink says that with its cause, once per outage."""
+    return not str(record.msg).startswith("failed to receive on socket")
 
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -84,7 +84,8 @@ class Spans:
 
     def reaches(self, end: int) -> bool:
         """Whether every integer from 1 to `end` is in the set."""
-        return not end or (bool(self._firsts) and self._firsts[0] == 1 and self._lasts[0] >= end)
+        i = bisect_left(self._lasts, 1)
+        return end < 1 or (i < len(self._firsts) and self._firsts[i] <= 1 and self._lasts[i] >= end)
 
     def copy(self) -> Spans:
         return Spans(self)

@@ -1,4 +1,4 @@
-"""Breaks the bus code on purpose, one rule at a time, and says whether the tests notice: `make mutants`.
+"""Breaks the bus and the store on purpose, one rule at a time, and says whether the tests notice: `make mutants`.
 
 A rule that can be taken away without a test turning red is not tested. The tree is copied to a temporary directory,
 first tried as it is, then with one mutant at a time; the tree itself is never touched. Exit code 1 when one survives.
@@ -37,6 +37,7 @@ POLLER, SCHEDULE = "gateway/field/poller.py", "gateway/field/schedule.py"
 ADU, DRIVER, LATE = "drivers/modbus/adu.py", "drivers/modbus/driver.py", "drivers/modbus/late.py"
 TIME = "tests/field/test_link_time.py"
 WRONG = "tests/field/faults/test_wrong_values.py"
+CUTS = "tests/faults/test_quick.py -k P02"
 
 
 class Mutant(NamedTuple):
@@ -48,6 +49,15 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
+    Mutant("a commit is synced", "gateway/store/opening.py", "synchronous=FULL", "synchronous=OFF", CUTS),
+    Mutant("a commit is synced by itself", "gateway/store/opening.py", "synchronous=FULL", "synchronous=NORMAL", CUTS),
+    Mutant(
+        "a damaged page leads nowhere in circles",
+        "gateway/store/salvage.py",
+        "                if row.id < first:",
+        "                if not row:",
+        "tests/store/test_store_damage.py -k circles",
+    ),
     Mutant("quiet gap after a time-out", LINK, "QUIET_GAP = 0.3", "QUIET_GAP = 0.0", TIME),
     Mutant(
         "drain before a request",

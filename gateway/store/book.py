@@ -190,10 +190,10 @@ class Book:
     # ---- to disk
 
     def job(self, limit: int, free_now: bool) -> Job:
-        """Everything that waits for the disk, rows up to `limit` bytes of data, oldest first."""
+        """Everything that waits for the disk, rows up to `limit` bytes of data (0: none), oldest first."""
         job = Job(free_now=free_now, lost=self.losses.copy(), lost_changed=self.losses.changed)
         size = 0
-        for identity, closed in self.tail.items():
+        for identity, closed in self.tail.items() if limit else ():
             if not closed.stored:
                 size += closed.size
                 if job.rows and size > limit:

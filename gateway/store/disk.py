@@ -20,6 +20,7 @@ from gateway.store.capacity import ROW_HEAD, row_pages
 from gateway.store.job import Done, Found, Job, Known, Opened
 from gateway.store.opening import PAGE, DiskFailed, judge
 from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, last_own, origin_of, parts, row_id, to_batch, to_row
+from gateway.store.sound import is_sound
 from gateway.store.tables import islands, oldest, readings, small
 
 NAME = "gateway.db"
@@ -105,7 +106,7 @@ class Disk:
                 self._salvaging = salvage.rows(self.path.with_name(opened.salvaging))
             else:
                 self._forget_runs(db, opened)
-        except sqlite3.Error as error:
+        except opening.FAILURES as error:
             self.shut()
             raise judge(error) from error
         except StoreDamaged:
@@ -124,8 +125,10 @@ class Disk:
                 found.readings += total
             number = parts(first)[1]
             if number not in runs:
-                origin = db.execute("SELECT origin FROM batch WHERE id=?", (first,)).fetchone()[0]
-                runs[number] = Run(number, origin_of(first, str(origin))[0], "unclean")
+                row = db.execute("SELECT origin FROM batch WHERE id=?", (first,)).fetchone()
+                if row is None:
+                    raise StoreDamaged(f"row {first} is there and cannot be found")
+                runs[number] = Run(number, origin_of(first, str(row[0]))[0], "unclean")
                 db.execute("INSERT INTO run VALUES(?,?,?,0,0,0)", (number, runs[number].epoch, "unclean"))
             runs[number] = runs[number].reached(last)
         known = self._known
@@ -158,7 +161,8 @@ class Disk:
         with self._transaction() as db:
             for name, width in (("run", 6), ("state", 2), ("birth", 4)):
                 rows = salvage.table(aside, f"SELECT * FROM {name}")  # noqa: S608  (constants only)
-                db.executemany(f"INSERT OR IGNORE INTO {name} VALUES({','.join('?' * width)})", rows)
+                sound = [row for row in rows if is_sound(name, row)]
+                db.executemany(f"INSERT OR IGNORE INTO {name} VALUES({','.join('?' * width)})", sound)
             db.execute(opening.NAME_EPOCHS)
             db.execute("INSERT OR REPLACE INTO state VALUES('.salvage',?)", (aside.name,))
             opened = small(db)
@@ -269,7 +273,7 @@ class Disk:
         query = "SELECT id,length(data) FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
         for identity, size in db.execute(query, (first, last, _STEP)).fetchall():
             db.execute("DELETE FROM batch WHERE id=?", (identity,))
-            self._kept_bytes -= size
+            self._kept_bytes -= size or 0  # a damaged row may have lost its data
             last = identity
         kept.remove(first, last)
         done.unkept.add(first, last)
@@ -323,13 +327,13 @@ class Disk:
     def load(self, key: str) -> Any:
         """Read what `state` holds under the key, None when nothing."""
         with self._reading() as db:
-            found = db.execute("SELECT value FROM state WHERE key=?", (key,)).fetchone()
-        return None if found is None else msgpack.unpackb(found[0])
+            found = db.execute("SELECT * FROM state WHERE key=?", (key,)).fetchone()
+        return None if found is None or not is_sound("state", found) else msgpack.unpackb(found[1])
 
     def births(self) -> list[tuple[str, str, dict[str, Any]]]:
         with self._reading() as db:
-            rows = db.execute("SELECT device,cfg,body FROM birth ORDER BY device,cfg").fetchall()
-        return [(device, cfg, msgpack.unpackb(body)) for device, cfg, body in rows]
+            rows = db.execute("SELECT * FROM birth ORDER BY device,cfg").fetchall()
+        return [(row[0], row[1], msgpack.unpackb(row[2])) for row in rows if is_sound("birth", row)]
 
     def shut(self) -> None:
         """Close the file; the last one to close moves the log into it."""
@@ -361,7 +365,7 @@ class Disk:
             raise DiskFailed("the database is closed")
         try:
             yield self._db
-        except sqlite3.Error as error:
+        except opening.FAILURES as error:
             raise self._failed(error) from error
 
     @contextlib.contextmanager
@@ -376,7 +380,7 @@ class Disk:
                     with contextlib.suppress(sqlite3.Error):
                         db.execute("ROLLBACK")
 
-    def _failed(self, error: sqlite3.Error) -> GatewayError:
+    def _failed(self, error: Exception) -> GatewayError:
         """Judge the error; after all but a full or busy disk the handle is not trusted any more."""
         if opening.code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
             self.shut()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -47,11 +48,17 @@ class Lock:
 
 
 def _opened(folder: Path) -> int:
-    """Open the lock file; creates missing folders. GatewayError when that cannot be."""
+    """Open the lock file; creates missing folders. GatewayError when that cannot be.
+
+    A disk that was mounted read-only after a fault, where an agent ran before, stops no service: it can be locked.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
+        if error.errno == errno.EROFS:
+            with contextlib.suppress(OSError):
+                return os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
         raise GatewayError(
             f"The store's folder {folder} cannot be used: {error.strerror or error}. Probably the folder belongs to "
             f"another user, or its disk is full or mounted read-only. Create it for the agent's user "

@@ -33,7 +33,7 @@ def waiting(folder: Path) -> int:
     try:
         with closing(sqlite3.connect(f"file:{folder / NAME}?mode=ro", uri=True, timeout=0.1)) as database:
             (readings,) = database.execute("SELECT coalesce(sum(n), 0) FROM batch WHERE NOT kept").fetchone()
-    except sqlite3.Error:
+    except opening.FAILURES:
         return 0
     return int(readings)
 
@@ -49,7 +49,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(_connected(path)) as db:
             yield db
-    except sqlite3.Error as error:
+    except opening.FAILURES as error:
         raise GatewayError(_why(path, error)) from error
 
 
@@ -78,13 +78,13 @@ def _connected(path: Path) -> sqlite3.Connection:
                 f"The store {path} was written by a later version of the agent (tables of version {version}, this one "
                 f"knows {VERSION}). Use the `gateway` of that version."
             )
-    except (sqlite3.Error, GatewayError):
+    except (*opening.FAILURES, GatewayError):
         db.close()
         raise
     return db
 
 
-def _why(path: Path, error: sqlite3.Error) -> str:
+def _why(path: Path, error: Exception) -> str:
     if not os.access(path, os.R_OK):
         return f"This user may not read the store {path}: say `sudo gateway store ...`."
     if opening.code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):

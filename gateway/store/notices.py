@@ -22,12 +22,12 @@ _DAMAGED = (
     "The flash has lost data, often after power cuts or at the end of its life.",
     "Check the supply's voltage; replace the SD card or disk.",
 )
-_LOSSES = {"store-full": _FULL, "store-disk": _DISK, "store-damaged": _DAMAGED}
+LOSSES = {"store-full": _FULL, "store-disk": _DISK, "store-damaged": _DAMAGED}
 
 
 def lost(code: str, dropped: list[dict[str, Any]], batches: int) -> dict[str, Any]:
     """Batches that will never arrive, by their exact ranges: [{epoch, stream, ranges}]."""
-    text, cause, advice = _LOSSES[code]
+    text, cause, advice = LOSSES[code]
     data = {"dropped": dropped, "batches": batches}
     return event(code, text, severity="critical", cause=cause, advice=advice, data=data)
 

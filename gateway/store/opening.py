@@ -42,12 +42,15 @@ _DISK = {
     sqlite3.SQLITE_NOLFS,
 }
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What a query may raise: the second, where a damaged file has got its bytes into SQLite's message."""
+
 
 class DiskFailed(GatewayError):
     """The disk cannot be written or read now: keep what is new in memory, try again. The file itself may be sound."""
 
 
-def code(error: sqlite3.Error) -> int:
+def code(error: Exception) -> int:
     """SQLite's primary result code."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
 
@@ -58,13 +61,13 @@ def is_full(error: DiskFailed) -> bool:
     return isinstance(cause, sqlite3.Error) and code(cause) == sqlite3.SQLITE_FULL
 
 
-def judge(error: sqlite3.Error) -> DiskFailed | StoreDamaged:
+def judge(error: Exception) -> DiskFailed | StoreDamaged:
     """Whether the disk is in trouble or the file is damaged."""
     return DiskFailed(str(error)) if code(error) in _DISK else StoreDamaged(str(error))
 
 
 def connect(path: Path, pages: int) -> sqlite3.Connection:
-    """Open or create the database, at most so many pages large. sqlite3.Error when it cannot be used."""
+    """Open or create the database, at most so many pages large. One of FAILURES when it cannot be used."""
     db = sqlite3.connect(path, isolation_level=None, cached_statements=32)
     try:
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged text is caught by the row's CRC
@@ -84,7 +87,7 @@ def connect(path: Path, pages: int) -> sqlite3.Connection:
         if version < VERSION:
             steps = "".join(_MIGRATIONS[number] for number in range(version, VERSION)) if version else _TABLES
             db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")
-    except sqlite3.Error:
+    except FAILURES:
         close(db)
         raise
     return db
@@ -103,7 +106,7 @@ def is_newer(path: Path) -> bool:
     try:
         with contextlib.closing(read_only(path)) as db:
             version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error:
+    except FAILURES:
         return False  # opening it will say why
     return version > VERSION
 

@@ -35,6 +35,9 @@ class Runs:
             self._all[number] = replace(mine, ended=ended, high=(e, c, t))
             self._numbers[mine.epoch] = number
 
+    def knows(self, epoch: str) -> bool:
+        return epoch in self._numbers
+
     def spans(self, epoch: str, stream: str, ranges: Iterable[Span]) -> list[Span]:
         """Row ids of an epoch's sequence numbers; none of an epoch or stream that is not known."""
         number = self._numbers.get(epoch)

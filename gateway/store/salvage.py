@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.store.opening import read_only
+from gateway.store.opening import FAILURES, read_only
 from gateway.store.rows import STREAMS, Row, is_whole, lane
 
 _SELECT = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
@@ -15,7 +15,7 @@ _SELECT = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
 
 def rows(path: Path) -> Iterator[Row]:
     """Every row of the file that can be read and is whole."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
+    with contextlib.suppress(*FAILURES), contextlib.closing(read_only(path)) as db:
         for stream in STREAMS:
             for row in lane_rows(db, *lane(stream)):
                 if is_whole(row):
@@ -24,7 +24,7 @@ def rows(path: Path) -> Iterator[Row]:
 
 def table(path: Path, query: str) -> list[tuple[object, ...]]:
     """The rows of a small table; nothing when it cannot be read."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(read_only(path)) as db:
+    with contextlib.suppress(*FAILURES), contextlib.closing(read_only(path)) as db:
         return db.execute(query).fetchall()
     return []
 
@@ -36,12 +36,14 @@ def lane_rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
         try:
             for found in db.execute(_SELECT, (first, last)):
                 row = Row(*found)
+                if row.id < first:
+                    continue  # a page in another's place: following it would lead round in circles
                 if step:
                     yield from _back(db, bad, first - 1)
                     step = 0
                 yield row
                 first = row.id + 1
-        except sqlite3.DatabaseError:
+        except FAILURES:
             bad = bad if step else first
             step = 2 * step or 1
             first += step
@@ -53,6 +55,6 @@ def lane_rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
 
 def _back(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
     """Read downwards until the damage."""
-    with contextlib.suppress(sqlite3.DatabaseError):
+    with contextlib.suppress(*FAILURES):
         for found in db.execute(_SELECT + " DESC", (first, last)):
             yield Row(*found)

@@ -313,7 +313,7 @@ class Store:
         """Make this the device's current birth; returns when it may be published."""
         newest = self._book.newest("t") + (self._open is not None)
         if self._writer.births.remember(device, cfg, body, self._book.runs.number, newest):
-            await self._writer.commit()
+            await self._writer.commit_small()
 
     def stale_births(self) -> list[tuple[str, str]]:
         """Births (device, cfg) that nobody needs any more. Ask after all current ones were remembered."""
@@ -333,7 +333,7 @@ class Store:
     async def save_state(self, key: str, value: Any) -> None:
         """Remember a small value (MessagePack) under a key; returns when it is committed, or the disk is in trouble."""
         self.note_state(key, value)
-        await self._writer.commit()
+        await self._writer.commit_small()
 
     async def load_state(self, key: str) -> Any:
         """Return what was saved under the key, None when nothing was or the disk cannot be read."""
@@ -342,6 +342,10 @@ class Store:
     def anchors(self) -> dict[str, int]:
         """Boot id -> wall time minus monotonic time in ms, of this boot and earlier ones, where it is known."""
         return self._writer.anchors()
+
+    def knows(self, epoch: str) -> bool:
+        """Whether the epoch is this run's, or one of those before it that are not forgotten."""
+        return self._book.runs.knows(epoch)
 
     def earlier_epochs(self) -> list[dict[str, Any]]:
         """Body of up/epochs: earlier runs that are not settled, or did not end cleanly."""

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import msgpack
 
+from gateway.errors import StoreDamaged
 from gateway.spans import Span, Spans
 from gateway.store.job import Found, Opened
 from gateway.store.rows import Run, lane, parts, run_span
+from gateway.store.sound import is_sound
 
 _ISLAND = """
 SELECT count(*), min(id), max(id), sum(kept<>0), sum(CASE typeof(n) WHEN 'integer' THEN n END),
@@ -74,12 +76,15 @@ def _walked(db: sqlite3.Connection, low: int, high: int) -> Iterator[Island]:
 
 
 def small(db: sqlite3.Connection) -> Opened:
-    """Read the small tables."""
+    """Read the small tables. StoreDamaged when they hold what was never written there."""
+    for table in ("run", "state"):
+        if not all(is_sound(table, row) for row in db.execute(f"SELECT * FROM {table}")):  # noqa: S608  (constants)
+            raise StoreDamaged(f"table {table} holds nonsense")
     runs = {n: Run(n, epoch, ended, (e, c, t)) for n, epoch, ended, e, c, t in db.execute("SELECT * FROM run")}
     state = dict(db.execute("SELECT key,value FROM state WHERE key IN ('.lost','.anchors','.salvage')"))
     lost = {name: Spans(spans) for name, spans in msgpack.unpackb(state.get(".lost", b"\x80")).items()}
     anchors = msgpack.unpackb(state.get(".anchors", b"\x80"))
-    births = {(device, cfg): last for device, cfg, last in db.execute("SELECT device,cfg,last FROM birth")}
+    births = {row[:2]: row[3] for row in db.execute("SELECT * FROM birth") if is_sound("birth", row)}
     return Opened(Found(runs=runs), lost, anchors, births, salvaging=state.get(".salvage", ""))
 
 
@@ -95,5 +100,5 @@ def oldest(db: sqlite3.Connection, streams: str, spared: frozenset[int]) -> tupl
         query = "SELECT id,n FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
         for identity, count in db.execute(query, (*lane(stream), 1 + len(spared))):
             if identity not in spared:
-                return identity, count
+                return identity, count if isinstance(count, int) else 0  # else the row is damaged
     return None

@@ -107,6 +107,8 @@ class Writer:
     async def finish(self) -> None:
         """Commit everything that is closed and mark the epoch clean."""
         await self._shielded(self._commit("clean"))
+        if self.trouble:  # a sync may fail once
+            await self._shielded(self._commit("clean"))
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
@@ -121,11 +123,15 @@ class Writer:
         """Write everything closed and unsettled, and the deletes that are due, in one transaction."""
         await self._shielded(self._commit())
 
-    async def _commit(self, ended: str = "") -> None:
+    async def commit_small(self) -> None:
+        """Write what belongs to no batch: batches wait for their time, most are acknowledged before it comes."""
+        await self._shielded(self._commit(rows=False))
+
+    async def _commit(self, ended: str = "", *, rows: bool = True) -> None:
         async with self._busy:
             now = self._clock.monotonic()
             while self._disk.is_open or await self._reopen(""):
-                job = self._job(now, ended)
+                job = self._job(now, ended, rows=rows)
                 if not job:
                     break
                 try:
@@ -139,11 +145,11 @@ class Writer:
                     await self._reopen(str(error))
                     continue
                 self._committed(job, done)
-                if not self._book.waits_since(inf if ended else now):
+                if not rows or not self._book.waits_since(inf if ended else now):
                     break
 
-    def _job(self, now: float, ended: str) -> Job:
-        job = self._book.job(self._disk.job_bytes, free_now=bool(ended) or self.deletes_at() <= now)
+    def _job(self, now: float, ended: str, *, rows: bool) -> Job:
+        job = self._book.job(self._disk.job_bytes if rows else 0, free_now=bool(ended) or self.deletes_at() <= now)
         self.note_anchor()
         self.births.into(job)
         job.state, self.state = self.state, {}

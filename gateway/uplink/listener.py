@@ -72,13 +72,13 @@ class Listener:
         """Somebody declares this gateway dead, or alive as another one.
 
         Many brokers end a session that was taken over without a word: then only this tells that there is a rival. A
-        retained status of an earlier run is none: it is from before this run has said anything.
+        status of an earlier run is none: the broker has retained it, or kept it for this session.
         """
         if body.get("online") is False:
             self._voice.contradict()
             return
         match body.get("conn"):
-            case [str(epoch), _] if epoch != self._store.epoch and (self._voice.heard or not retained):
+            case [str(epoch), _] if not self._store.knows(epoch) and (self._voice.heard or not retained):
                 self._contested()
 
     def _acknowledged(self, ack: down.Told, pump: Pump) -> None:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 SUCCESS, NOBODY_LISTENS, FAILURES = 0x00, 0x10, 0x80
 """PUBACK reason codes (MQTT 5 section 3.4.2.1): from FAILURES on the broker did not take the message."""
+TOO_LARGE = 0x95
+"""A message that was not sent: the broker takes none of that size."""
 
 
 class Labels(NamedTuple):

@@ -26,10 +26,10 @@ from gateway.errors import UplinkError
 from gateway.model import Uplink
 from gateway.uplink import budget, trouble
 from gateway.uplink.access import Endpoint, certificate_at, endpoint, password, tls_context
-from gateway.uplink.message import FAILURES, SUCCESS, Incoming, Labels, Will
+from gateway.uplink.message import FAILURES, SUCCESS, TOO_LARGE, Incoming, Labels, Will
 from gateway.uplink.names import Line, Way, shown_by, unsent
 from gateway.uplink.pulse import DEAD, PING, Pulse
-from gateway.uplink.waiting import Answers, Inbox, retrieved
+from gateway.uplink.waiting import Answers, Inbox, answered, retrieved
 
 CONNECT_WITHIN = 10.0
 DAY = 86400
@@ -92,8 +92,10 @@ class Session:
     ) -> asyncio.Future[int]:
         """Send now; the future gives the PUBACK's reason code later, or UplinkError when the connection ends first.
 
-        A message of QoS 0 has the code 0 at once.
+        A message of QoS 0 has the code 0 at once. One that is larger than the broker takes is not sent: TOO_LARGE.
         """
+        if self.maximum_packet is not None and len(payload) > self.room(topic, labels):
+            return answered(TOO_LARGE)
         return self._link.send(topic, payload, qos, retain, labels)
 
     def room(self, topic: str, labels: Labels | None = None) -> int:
@@ -230,9 +232,7 @@ class _Link(aiomqtt.Client):
         if qos:
             # The library writes from the loop's own callback, so the answer cannot be here before this line.
             return self._answers.expect(info.mid)
-        future: asyncio.Future[int] = self._loop.create_future()
-        future.set_result(SUCCESS)
-        return future
+        return answered(SUCCESS)
 
     async def ask_for(self, filters: tuple[str, ...]) -> list[ReasonCode]:
         topics: Any = [(name, SubscribeOptions(qos=1) if self._newest else 1) for name in filters]

@@ -21,6 +21,8 @@ from gateway.certificates import Validity, validity
 from gateway.clock import Clock
 
 RESOLVE_WITHIN = 5.0
+DIAL_WITHIN = 5.0
+"""Seconds that new addresses are given where others have worked before."""
 STAGGER = 0.3
 """Seconds that one address is given before the next is tried beside it (RFC 8305 asks for a quarter of a second)."""
 _MOST = 8
@@ -115,9 +117,19 @@ class Line:
         self._address = ""
 
     async def open(self) -> None:
-        """Resolve the name and connect. OSError or UnicodeError says why not."""
-        addresses = await self._way.names.find(self._host, self._port)
-        self._socket = await dial(addresses, self._keepalive)
+        """Resolve the name and connect: where its addresses lead nowhere, to the last good ones.
+
+        OSError or UnicodeError says why not.
+        """
+        names = self._way.names
+        addresses = await names.find(self._host, self._port)
+        kept = [(good, self._port) for good in names.good.get(self._host, ()) if (good, self._port) not in addresses]
+        try:
+            self._socket = await asyncio.wait_for(dial(addresses, self._keepalive), DIAL_WITHIN if kept else None)
+        except OSError:
+            if not kept:
+                raise
+            self._socket = await dial(kept, self._keepalive)
         self._grip = self._socket.dup()
         self._address = self._socket.getpeername()[0]
 

@@ -215,8 +215,8 @@ class Pump:
             self._progress = now  # a slow line takes time
         if self._flying and now - self._progress > self._pace.stall:
             raise UplinkError(
-                f"The broker has acknowledged nothing for {self._pace.stall:.0f} s. Probably it is overloaded, or the "
-                "connection is dead. The agent connects again."
+                f"The broker has left a message unanswered for {self._pace.stall:.0f} s. Probably it is overloaded, or "
+                "the connection is dead. The agent connects again."
             )
         if now - self._looked < self._pace.tick:
             return
@@ -270,8 +270,11 @@ class Pump:
         future.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[int]) -> None:
+        if future is next(
+            iter(self._flying)
+        ):  # a broker answers in order (MQTT 5 section 4.6): one must not be left out
+            self._progress = self._clock.monotonic()
         item = self._flying.pop(future)
-        self._progress = self._clock.monotonic()
         self._wake.set()
         if future.cancelled() or future.exception():
             self._largest_lost = max(self._largest_lost, len(item.payload))

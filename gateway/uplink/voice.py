@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.clock import UNSYNCED, Clock
 from gateway.log import logger
-from gateway.model import Site
+from gateway.model import Site, event
 from gateway.uplink import bodies
 from gateway.uplink.desk import Desk, Pace
-from gateway.uplink.message import FAILURES, Will
+from gateway.uplink.message import FAILURES, TOO_LARGE, Will
 from gateway.uplink.mqtt import Session
 from gateway.uplink.pump import Pump
 from gateway.uplink.topics import Topics
@@ -53,6 +53,7 @@ class Voice:
         self._anchor: int | None = None
         self._told: dict[str, bytes] = {}
         self._rebirths: set[Birth | None] = set()
+        self._too_large: set[str] = set()
         self._nudge = asyncio.Event()
 
     # ---- what others ask for
@@ -118,7 +119,8 @@ class Voice:
         if budget.capped:
             uplink["budget"] = budget.figures(self._clock.monotonic())
         body = bodies.health(self._site.gateway, self._now(), uplink, self._store.stats(), self._health())
-        session.publish(self._topics("up/health"), bodies.dump(body), qos=0)
+        if session.publish(self._topics("up/health"), bodies.dump(body), qos=0).result() == TOO_LARGE:
+            self._tell_too_large("the health of this gateway")
 
     # ---- births
 
@@ -130,8 +132,24 @@ class Voice:
                 said.append((device, pump.say(self._topics("up/birth", device, cfg), bodies.dump(body))))
         for device, future in said:
             code = await future
-            if code >= FAILURES:
+            if code == TOO_LARGE:
+                self._tell_too_large("the birth of this device: the IOC cannot know the units of its readings", device)
+            elif code >= FAILURES:
                 logger.warning("birth refused", device=device, code=code)
+
+    def _tell_too_large(self, what: str, device: str = "") -> None:
+        """Say it once: sent, it would end every connection."""
+        body = event(
+            "too-large",
+            f"The broker takes no packet as large as {what}. It is not sent.",
+            severity="error",
+            device=device,
+            cause="The broker's largest packet is set to a small value.",
+            advice="Let the broker's administrator raise it to at least 64 KiB.",
+        )
+        if body["id"] not in self._too_large:
+            self._too_large.add(body["id"])
+            self._desk.tell(body)
 
     async def _bury(self, pump: Pump) -> None:
         """Clear the retained births that neither the devices nor the backlog need."""

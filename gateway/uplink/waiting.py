@@ -77,6 +77,13 @@ class Inbox:
         self._news.set()
 
 
+def answered(code: int) -> asyncio.Future[int]:
+    """Give an answer that is known at once."""
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    future.set_result(code)
+    return future
+
+
 def retrieved(future: asyncio.Future[Any]) -> None:
     """Whoever asked may have gone with the connection: an unseen failure is no event for the loop's log."""
     if future.done() and not future.cancelled():

@@ -6,6 +6,7 @@ runs all of them many times and writes docs/faults.md; `make test` runs those wi
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ Inject = Callable[[Round], Coroutine[Any, Any, Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`times` in `make faults`; `quick` in `make test`, 0: not there."""
+    """`times` in `make faults`; `quick` in `make test`, 0: not there. `alone`: nothing else may run beside it."""
 
     id: str
     title: str
@@ -59,17 +60,40 @@ class Fault:
     times: int
     quick: int
     inject: Inject
+    alone: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
+ROOMS = ("power", "net", "time", "bus")
+"""What the files with faults are called: <room>_<what>.py."""
 
 
-def fault(id_: str, title: str, expected: str, *, times: int, quick: int = 0) -> Callable[[Inject], Inject]:
+EVERY = 10**9
+"""As many times as there are steps to fail at."""
+
+
+def fault(
+    id_: str, title: str, expected: str, *, times: int, quick: int = 0, alone: bool = False
+) -> Callable[[Inject], Inject]:
     """Enter a function into the catalogue. `expected` is what the gateway does about it, in one sentence."""
 
     def enter(inject: Inject) -> Inject:
         assert id_ not in FAULTS, f"{id_} is there already"
-        FAULTS[id_] = Fault(id_, title, expected, times, quick, inject)
+        FAULTS[id_] = Fault(id_, title, expected, times, quick, inject, alone)
         return inject
 
     return enter
+
+
+def load() -> list[Fault]:
+    """Import every file with faults; returns the catalogue in the order of the ids."""
+    folder = Path(__file__).parent
+    for room in ROOMS:
+        for path in sorted(folder.glob(f"{room}_*.py")):
+            importlib.import_module(path.stem)
+    return [FAULTS[id_] for id_ in sorted(FAULTS, key=lambda id_: (ROOMS.index(_room(id_)), id_))]
+
+
+def _room(id_: str) -> str:
+    """Room of an id: P01 is of power, N02 of net."""
+    return next(room for room in ROOMS if room[0] == id_[0].lower())

@@ -140,12 +140,14 @@ async def test_every_page_can_be_lost_and_the_store_goes_on(desk, clean):
     sound = path.read_bytes()
     lock = (desk.folder / "gateway.lock").read_bytes()
     for page in range(len(sound) // opening.PAGE):
-        for filler in (b"\0", b"\xff"):
+        at = page * opening.PAGE
+        fillers = (bytes(opening.PAGE), b"\xff" * opening.PAGE, sound[at - opening.PAGE : at], sound[-opening.PAGE :])
+        for filler in filter(None, fillers):  # the last two: a page stands where another should
             for old in desk.folder.iterdir():
                 old.unlink()
             (desk.folder / "gateway.lock").write_bytes(lock)
             path.write_bytes(sound)
-            overwrite(path, page * opening.PAGE, filler * opening.PAGE)
+            overwrite(path, at, filler)
             desk.given.clear()
             store = await desk.open()
             await salvage(store)
@@ -205,6 +207,69 @@ async def test_a_file_of_a_later_version_is_left_alone(desk):
     batches = await desk.drain(store)
     assert event_codes(batches) == [("store-newer", "raised")]
     assert len(batches) == 2
+
+
+async def test_a_page_in_the_place_of_a_later_one_does_not_lead_round_in_circles(desk):
+    epoch = await filled(desk)
+    path = desk.folder / "gateway.db"
+    for page in range(60, 66):
+        early = path.read_bytes()[(page - 20) * opening.PAGE :][: opening.PAGE]
+        overwrite(path, page * opening.PAGE, early)
+    for page in range(66, 72):
+        overwrite(path, page * opening.PAGE, b"\xa5" * opening.PAGE)
+    store = await desk.open()
+    for _ in range(100):
+        await store.step()
+    assert not store._writer.salvaging
+    old = [b.seq for b in await desk.drain(store) if b.epoch == epoch]
+    assert len(old) > 300
+    assert old == sorted(set(old))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "UPDATE run SET e=NULL,c=NULL,t=NULL",
+        "UPDATE run SET ended='perhaps'",
+        "INSERT INTO run VALUES(4398046511104,'x-0','',0,0,0)",
+        "INSERT INTO state VALUES('.lost',x'c1')",
+        "INSERT INTO state VALUES('.lost',x'81a3616263910a')",
+        "INSERT INTO state VALUES('.anchors',x'05')",
+        "INSERT INTO state VALUES('.salvage',7)",
+    ],
+)
+async def test_nonsense_in_the_small_tables_is_left_behind_and_the_batches_brought_over(desk, nonsense):
+    epoch = await filled(desk, 30, clean=True)
+    with contextlib.closing(sqlite3.connect(desk.folder / "gateway.db")) as db, db:
+        db.execute("DELETE FROM state")
+        db.execute(nonsense)
+    store = await desk.open()
+    await salvage(store)
+    batches = await desk.drain(store)
+    assert event_codes(batches) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+    assert [b.seq for b in batches if b.epoch == epoch] == list(range(1, 31))
+    assert await store.births() == [("meter-1", "a1b2c3d4", {"points": []})]
+
+
+async def test_a_birth_or_a_state_that_cannot_be_read_is_as_if_it_was_not_there(desk):
+    await filled(desk, 1, clean=True)
+    with contextlib.closing(sqlite3.connect(desk.folder / "gateway.db")) as db, db:
+        db.execute("UPDATE birth SET body=x'81a161'")
+    store = await desk.open()
+    assert await store.births() == []
+    await store.save_state("counters", {"total": 7})
+    with contextlib.closing(sqlite3.connect(desk.folder / "gateway.db")) as db, db:
+        db.execute("UPDATE state SET value=x'81a5' WHERE key='counters'")
+    assert await store.load_state("counters") is None
+
+
+async def test_a_schema_that_is_not_even_text_is_moved_aside(desk):
+    await filled(desk, 30, clean=True)
+    path = desk.folder / "gateway.db"
+    overwrite(path, path.read_bytes().index(b"device,cfg,body"), b"dev\xe9ce")
+    store = await desk.open()
+    await salvage(store)
+    assert event_codes(await desk.drain(store)) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
 
 
 async def test_damaged_files_do_not_pile_up(desk):

@@ -140,7 +140,7 @@ async def test_salvage_waits_for_the_disk(desk, monkeypatch):
 
     def full(db, row, found):
         real(db, row, found)
-        if len(found.pending) > 100:
+        if found.pending.count > 100:
             raise DiskFailed("database or disk is full")
 
     monkeypatch.setattr(disk, "_salvage_row", full)

@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import time
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from oracle import oracle
 
 from drivers.base import Point, Sample
 from gateway.clock import Clock
@@ -321,33 +321,6 @@ async def fake_broker() -> AsyncIterator[FakeBroker]:
     await broker.start()
     yield broker
     await broker.stop()
-
-
-def oracle(payload: bytes) -> dict[str, Any]:
-    """Section 2 of the contract, read by somebody who has never seen our code.
-
-    `rows` are (device, cfg, point, ts, value, quality).
-    """
-    message = json.loads(payload) if payload.startswith(b"{") else msgpack.unpackb(payload, raw=False)
-    data = message["d"]
-    if isinstance(data, bytes):
-        data = msgpack.unpackb(zlib.decompress(data) if message.get("z") == "zlib" else data, raw=False)
-    rows = []
-    for device, cfg, points, dt, columns, quality in data:
-        codes = {(p, r): code for p, r, code in quality}
-        times, now = [], message["t0"]
-        for step in dt:
-            now += step
-            times.append(now)
-        for p, (name, (exp, numbers)) in enumerate(zip(points, columns, strict=True)):
-            total = 0
-            for r, (at, number) in enumerate(zip(times, numbers, strict=True)):
-                value = number
-                if exp is not None and number is not None:
-                    total += int(number)
-                    value = float(f"{total}e{exp}") if exp else total
-                rows.append((device, cfg, name, at, value, codes.get((p, r), "good")))
-    return message | {"rows": rows}
 
 
 @pytest.fixture(name="oracle", scope="session")

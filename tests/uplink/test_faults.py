@@ -30,7 +30,7 @@ async def test_withheld_confirmations_fill_the_window_and_free_nothing(fake_brok
     for i in range(20):
         await gateway.read(float(i))
     await until(lambda: len(fake_broker.kinds("telemetry")) == 4, "a full window")
-    await gateway.publisher._store.save_state("something", 1)
+    await gateway.store.commit()
     assert len(fake_broker.kinds("telemetry")) == 4
     assert gateway.store.stats()["acked"] == 0
     fake_broker.answer = lambda message: 0
@@ -48,6 +48,24 @@ async def test_a_broker_that_stalls_is_left(fake_broker: Any, rig: Any, until: A
     await gateway.read()
     await until(lambda: gateway.store.stats()["pending"] == 0, "the confirmation on the next connection")
     assert gateway.publisher.counters.connections == 2
+
+
+async def test_a_broker_that_leaves_one_message_out_is_left(fake_broker: Any, rig: Any, until: Any) -> None:
+    """It answers all others, so that there always is some progress; the place in the window would be gone for ever."""
+    answers = iter(["withhold"])
+    fake_broker.answer = lambda message: next(answers, 0) if message.kind == "telemetry" else 0
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=0.05, retry_first=0.02, retry_last=0.1, stall=0.2))
+    await gateway.start()
+
+    async def read_on() -> None:
+        while True:
+            await gateway.read()
+            await asyncio.sleep(0.02)
+
+    reading = asyncio.create_task(read_on())
+    await until(lambda: gateway.publisher.counters.connections == 2, "the next connection")
+    reading.cancel()
+    await until(lambda: gateway.store.stats()["pending"] == 0, "everything")
 
 
 async def test_receive_maximum_of_one(fake_broker: Any, rig: Any, until: Any) -> None:
@@ -226,7 +244,7 @@ async def test_stop_tries_once_more_at_once(fake_broker: Any, rig: Any, until: A
     await gateway.start()
     for i in range(300):
         await gateway.read(float(i))
-    await gateway.store.save_state("something", 1)  # the backlog is on disk, more than one fetch
+    await gateway.store.commit()  # the backlog is on disk, more than one fetch
     await until(lambda: gateway.publisher.counters.failures == 1, "the first attempt")
     await fake_broker.start()
     await gateway.stop(20.0)
@@ -271,7 +289,7 @@ async def test_backlog_leaves_room_for_live_readings(fake_broker: Any, rig: Any,
     await gateway.start()
     for i in range(60):
         await gateway.read(float(i))
-    await gateway.store.save_state("something", 1)  # the backlog is on disk
+    await gateway.store.commit()  # the backlog is on disk
     answers = iter([0] * 10)
     fake_broker.answer = lambda message: next(answers, "withhold") if message.kind == "telemetry" else 0
     await fake_broker.start()
@@ -289,7 +307,7 @@ async def test_unconfirmed_batches_are_bounded(fake_broker: Any, rig: Any, until
     for i in range(30):
         await gateway.read(float(i))
     await until(lambda: gateway.publisher.counters.confirmed == 10, "the limit")
-    await gateway.store.save_state("something", 1)
+    await gateway.store.commit()
     assert len(fake_broker.kinds("telemetry")) == 10
     body = f'{{"epoch":"{gateway.store.epoch}","stream":"t","ranges":[[1,10]]}}'
     fake_broker.send("city/v1/gw-1/dn/ack", body.encode())

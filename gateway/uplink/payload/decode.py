@@ -107,7 +107,8 @@ def decode(payload: bytes) -> Message:
         raise ValueError(f"the message's 'seq' is {seq}, not a number from 1 to 2^62")
     if "d" not in body:
         stream = _want(body, "stream", str)
-        boot, t0, m0 = _want(body, "boot", str), _want(body, "ts", int), _want(body, "m0", int)
+        timed = {"boot": "", "m0": 0} | body  # the first agents did not tell them here
+        boot, t0, m0 = _want(timed, "boot", str), _want(timed, "ts", int), _want(timed, "m0", int)
         return Message(gw, epoch, stream, seq, None, boot, t0, m0, clk, hist, body=body)
     data = body["d"]
     blocks = unpack_blocks(data, zipped=_zipped(body)) if isinstance(data, bytes) else _blocks(data)
