@@ -118,7 +118,8 @@ async def act(args: argparse.Namespace, stop: asyncio.Event, broker: Any, refere
 async def passed(stop: asyncio.Event, limit: float | None) -> None:
     """Return after so many seconds, or as soon as the user has had enough."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), limit)
+        async with asyncio.timeout(limit):
+            await stop.wait()
 
 
 @contextlib.asynccontextmanager

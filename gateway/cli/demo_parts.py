@@ -138,7 +138,8 @@ class Agent:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), limit)
+            async with asyncio.timeout(limit):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -54,7 +54,8 @@ async def _trace(args: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         with suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(task, args.seconds)
+            async with asyncio.timeout(args.seconds):
+                await task
     return 0
 
 

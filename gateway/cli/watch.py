@@ -63,7 +63,8 @@ async def _watch(args: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, showing.cancel)
         with view, contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(showing, args.seconds)
+            async with asyncio.timeout(args.seconds):
+                await showing
     return 0
 
 

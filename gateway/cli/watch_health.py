@@ -31,7 +31,8 @@ async def watch_health(site: Site, args: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, looking.cancel)
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(looking, args.seconds)
+            async with asyncio.timeout(args.seconds):
+                await looking
     if args.json:
         for message in last:
             print(json.dumps(message, ensure_ascii=False))

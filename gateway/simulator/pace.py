@@ -68,7 +68,8 @@ class Pace:
             seen = now + _LOOK
             self._woken.clear()
             try:
-                await asyncio.wait_for(self._woken.wait(), _LOOK if bus.restless else None)
+                async with asyncio.timeout(_LOOK if bus.restless else None):
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 

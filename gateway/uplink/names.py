@@ -48,7 +48,8 @@ class Names:
         if asked is None or asked.get_loop() is not asyncio.get_running_loop():
             asked = self._asked[host] = self._ask(host)
         try:
-            found = await asyncio.wait_for(asyncio.shield(asked), RESOLVE_WITHIN)
+            async with asyncio.timeout(RESOLVE_WITHIN):
+                found = await asyncio.shield(asked)
         except (OSError, UnicodeError) as error:
             if host not in self._good:
                 if isinstance(error, TimeoutError):
@@ -125,7 +126,8 @@ class Line:
         addresses = await names.find(self._host, self._port)
         kept = [(good, self._port) for good in names.good.get(self._host, ()) if (good, self._port) not in addresses]
         try:
-            self._socket = await asyncio.wait_for(dial(addresses, self._keepalive), DIAL_WITHIN if kept else None)
+            async with asyncio.timeout(DIAL_WITHIN if kept else None):
+                self._socket = await dial(addresses, self._keepalive)
         except OSError:
             if not kept:
                 raise

@@ -24,6 +24,7 @@ from gateway.uplink.names import Names, Way
 from gateway.uplink.pump import Pump
 from gateway.uplink.retry import Retry
 from gateway.uplink.voice import Voice
+from gateway.uplink.waiting import rest
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -101,9 +102,7 @@ class Publisher:
                 await self._serve(session)
                 self._count_end(session)
             self._attempted.set()
-            with contextlib.suppress(TimeoutError):
-                delay = self._retry.delay(self._clock.monotonic())
-                await self._until_stop(asyncio.wait_for(self._hurry.wait(), delay))
+            await self._until_stop(rest(self._hurry, self._retry.delay(self._clock.monotonic())))
             self._hurry.clear()
 
     def _count_end(self, session: Session) -> None:
@@ -124,10 +123,10 @@ class Publisher:
         """Send what is left, wait up to `grace` seconds for its confirmation, say goodbye, disconnect."""
         self._store.flush()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._send_the_rest(), grace)
+            async with asyncio.timeout(grace):
+                await self._send_the_rest()
         self._stopping.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._finished.wait(), 2 * _GOODBYE)
+        await rest(self._finished, 2 * _GOODBYE)
 
     async def _send_the_rest(self) -> None:
         """Return when all is confirmed, or cannot be: without a connection one more attempt is made at once."""
@@ -173,10 +172,7 @@ class Publisher:
                 self._telling = body
                 await self._store.append_message("e", body)
                 self._telling = None
-            rest = notices.rest(self._clock.monotonic())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if rest == inf else rest):
-                    await news.wait()
+            await rest(news, notices.rest(self._clock.monotonic()))
 
     async def _watch(self) -> None:
         """Look after what changes slowly."""

@@ -17,6 +17,7 @@ from gateway.uplink.message import FAILURES, TOO_LARGE, Will
 from gateway.uplink.mqtt import Session
 from gateway.uplink.pump import Pump
 from gateway.uplink.topics import Topics
+from gateway.uplink.waiting import rest
 
 if TYPE_CHECKING:
     from gateway.store import Store
@@ -99,16 +100,15 @@ class Voice:
     async def _nap(self, seconds: float) -> None:
         """Rest, or until there is something to say. A flood of questions does not make the gateway talk faster."""
         self._nudge.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # wait_for would swallow the end of the connection that comes with it
-                await self._nudge.wait()
+        await rest(self._nudge, seconds)
 
     async def farewell(self, session: Session, pump: Pump) -> None:
         """The last health, and the status that the will would have given."""
         self.say_health(session)
         body = bodies.dump(self._status(online=False, session=session, window=pump.window))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(session.publish(self._topics("up/status"), body, retain=True), _GOODBYE)
+            async with asyncio.timeout(_GOODBYE):
+                await session.publish(self._topics("up/status"), body, retain=True)
 
     def say_health(self, session: Session) -> None:
         """QoS 0: a health that comes late is worth nothing."""

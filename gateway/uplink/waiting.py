@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from math import inf
 from typing import Any
 
 from gateway.errors import UplinkError
@@ -88,3 +90,10 @@ def retrieved(future: asyncio.Future[Any]) -> None:
     """Whoever asked may have gone with the connection: an unseen failure is no event for the loop's log."""
     if future.done() and not future.cancelled():
         future.exception()
+
+
+async def rest(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most so long; infinity: without end."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(None if seconds == inf else seconds):
+            await event.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from typing import Any
@@ -14,7 +15,7 @@ from gateway.uplink import bodies, down, trouble
 from gateway.uplink.holds import NOBODY_LISTENS, REFUSED, Holds
 from gateway.uplink.message import Incoming
 from gateway.uplink.topics import Topics
-from gateway.uplink.waiting import Inbox
+from gateway.uplink.waiting import Inbox, rest
 
 
 def test_names_cannot_break_out_of_their_topic() -> None:
@@ -126,3 +127,14 @@ async def test_what_arrives_is_bounded() -> None:
         await inbox.next()
     with pytest.raises(UplinkError, match="lost"):
         await inbox.next()
+
+
+async def test_a_rest_that_is_cancelled_as_its_event_comes_is_cancelled() -> None:
+    """A part of a connection that went on after its end kept the gateway from connecting again."""
+    event = asyncio.Event()
+    resting = asyncio.create_task(rest(event, 60.0))
+    await asyncio.sleep(0)
+    event.set()
+    resting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await resting
