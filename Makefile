@@ -9,7 +9,7 @@ help:
 	@echo "make check   lint and types"
 	@echo "make mutants break one rule of the bus or the store at a time: do the tests notice?   (ARGS=\"echo late\")"
 	@echo "make faults  cut the power, kill, fill, damage: is anything lost? writes docs/faults.md   (ARGS=\"P02 N04\")"
-	@echo "make bench   measure against others, writes bench/RESULTS.md   (ARGS=\"--quick\")"
+	@echo "make bench   measure against others, writes bench/RESULTS.md and bench/DURABILITY.md   (ARGS=\"--quick\")"
 	@echo "make lock    renew the locked requirements"
 
 demo: .venv/.demo

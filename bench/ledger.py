@@ -1,10 +1,12 @@
 """The ledger: a subscriber outside every system under test, a process that writes all that arrives to a file.
 
-    python ledger.py PORT FILE
+    python ledger.py PORT FILE SESSION
 
 Subscribes to everything (`#`, QoS 1) at the broker on loopback and appends a record per message: arrival in ns of
-CLOCK_MONOTONIC, topic, payload. It decodes nothing, so it costs the machine little while a window runs. Prints "ready"
-after the first SUBACK; comes back by itself, within 10 ms, when the broker was away. Ends when stdin closes.
+CLOCK_MONOTONIC, whether the broker had sent it before, topic, payload. With a SESSION that is not empty the broker
+keeps for it what arrives while it is away. It decodes nothing, so it costs the machine little while a window runs.
+Prints "ready" after the first SUBACK; comes back by itself, within 10 ms, when the broker was away. Ends when stdin
+closes.
 """
 
 from __future__ import annotations
@@ -20,30 +22,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-HEAD = struct.Struct("<QHI")
-_CONNECT = b"\x10\x12\x00\x04MQTT\x04\x02\x00\x00\x00\x06ledger"
+HEAD = struct.Struct("<Q?HI")
 _SUBSCRIBE = b"\x82\x06\x00\x01\x00\x01#\x01"
 
 
 class Record(NamedTuple):
-    """One message: arrival in ms of CLOCK_MONOTONIC."""
+    """One message: arrival in ms of CLOCK_MONOTONIC. `again`: the broker had sent it to the ledger before."""
 
     arrival: float
     topic: str
     payload: bytes
+    again: bool = False
 
 
-def records(file: Path) -> Iterator[Record]:
-    """All whole records of a ledger file, in order of arrival."""
-    data = file.read_bytes()
+def records(file: Path, start: int = 0) -> Iterator[Record]:
+    """All whole records of a ledger file, in order of arrival; `start` is where to begin, a sum of `length`."""
+    with file.open("rb") as opened:
+        opened.seek(start)
+        data = opened.read()
     at = 0
     while at + HEAD.size <= len(data):
-        ns, topic, payload = HEAD.unpack_from(data, at)
+        ns, again, topic, payload = HEAD.unpack_from(data, at)
         at += HEAD.size
         if at + topic + payload > len(data):
             return
-        yield Record(ns / 1e6, data[at : at + topic].decode(), data[at + topic : at + topic + payload])
+        yield Record(ns / 1e6, data[at : at + topic].decode(), data[at + topic : at + topic + payload], again)
         at += topic + payload
+
+
+def length(record: Record) -> int:
+    """Bytes of the record in the file."""
+    return HEAD.size + len(record.topic.encode()) + len(record.payload)
+
+
+def _connect(session: str) -> bytes:
+    """CONNECT of MQTT 3.1.1 with no keep-alive."""
+    name = (session or "ledger").encode()
+    body = b"\x00\x04MQTT\x04" + (b"\x00" if session else b"\x02") + b"\x00\x00" + len(name).to_bytes(2) + name
+    return b"\x10" + bytes([len(body)]) + body
 
 
 def _packets(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
@@ -66,10 +82,10 @@ def _packets(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
     del buffer[:at]
 
 
-def _listen(s: socket.socket, out: int) -> bool:
+def _listen(s: socket.socket, session: str, out: int) -> bool:
     """Writes records until the broker goes (True) or stdin closes (False)."""
     buffer = bytearray()
-    s.sendall(_CONNECT)
+    s.sendall(_connect(session))
     while True:
         if sys.stdin in select.select([s, sys.stdin], [], [])[0]:
             return False
@@ -85,12 +101,13 @@ def _listen(s: socket.socket, out: int) -> bool:
             elif kind >> 4 == 9:
                 print("ready", flush=True)
             elif kind >> 4 == 3:
-                length = 2 + int.from_bytes(body[:2], "big")
-                start = length
+                topic = 2 + int.from_bytes(body[:2], "big")
+                start = topic
                 if kind & 6:
                     start += 2
-                    acks.append(b"\x40\x02" + body[length:start])
-                written += [HEAD.pack(now, length - 2, len(body) - start), body[2:length], body[start:]]
+                    acks.append(b"\x40\x02" + body[topic:start])
+                head = HEAD.pack(now, bool(kind & 8), topic - 2, len(body) - start)
+                written += [head, body[2:topic], body[start:]]
         if acks:
             s.sendall(b"".join(acks))
         if written:
@@ -98,13 +115,13 @@ def _listen(s: socket.socket, out: int) -> bool:
 
 
 def main() -> None:
-    port, file = int(sys.argv[1]), sys.argv[2]
+    port, file, session = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     again = True
     while again and not select.select([sys.stdin], [], [], 0.01)[0]:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as s:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            again = _listen(s, out)
+            again = _listen(s, session, out)
 
 
 if __name__ == "__main__":

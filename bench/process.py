@@ -43,16 +43,16 @@ def cpu_seconds(pid: int) -> float:
 
 def written_bytes(pid: int) -> int:
     """Bytes this process caused to be written to a disk: pages of 4096 as they become dirty; tmpfs does not count."""
-    return int(_field(pid, "io", "write_bytes"))
+    return int(field(pid, "io", "write_bytes"))
 
 
 def pss_mib(pid: int) -> float:
     """Proportional set size of the tree, MiB."""
-    return sum(int(_field(p, "smaps_rollup", "Pss").split()[0]) for p in tree(pid)) / 1024
+    return sum(int(field(p, "smaps_rollup", "Pss").split()[0]) for p in tree(pid)) / 1024
 
 
 def threads(pid: int) -> int:
-    return sum(int(_field(p, "status", "Threads")) for p in tree(pid))
+    return sum(int(field(p, "status", "Threads")) for p in tree(pid))
 
 
 def wire_bytes(pids: list[int], port: int) -> int | None:
@@ -72,7 +72,7 @@ def wire_bytes(pids: list[int], port: int) -> int | None:
     return total
 
 
-def _field(pid: int, file: str, name: str) -> str:
+def field(pid: int, file: str, name: str) -> str:
     for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         key, _, value = line.partition(":")
         if key == name:

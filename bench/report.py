@@ -159,7 +159,7 @@ def _table(results: Results, scenario: str) -> list[str]:
     return [*lines, "", *failures(results, scenario, {n: s.label for n, s in SYSTEMS.items()})]
 
 
-def _machine(disk: Path) -> list[str]:
+def machine(disk: Path) -> list[str]:
     cpu = next((v for k, v in _pairs("/proc/cpuinfo", ":") if k == "model name"), platform.machine())
     ram = next(int(v.split()[0]) for k, v in _pairs("/proc/meminfo", ":") if k == "MemTotal") / 2**20
     system = next((v.strip('"') for k, v in _pairs("/etc/os-release", "=") if k == "PRETTY_NAME"), platform.system())
@@ -197,7 +197,7 @@ def _simulator(results: Results) -> list[str]:
 
 def render(results: Results, disk: Path, notes: Sequence[str]) -> str:
     """The whole page."""
-    parts = ["# Results of `make bench`", "", "Written by the run; do not edit.", "", *_machine(disk)]
+    parts = ["# Results of `make bench`", "", "Written by the run; do not edit.", "", *machine(disk)]
     parts += [*(f"- {n}" for n in notes), "", *_summary(results)]
     for scenario in TITLES:
         parts += _table(results, scenario)

@@ -50,7 +50,14 @@ def free_port() -> int:
 
 
 class Rig:
-    """`with Rig(system, period, sleep) as rig:` everything runs; all of it is ended, by process id, on the way out."""
+    """`with Rig(system, period, sleep) as rig:` everything runs; all of it is ended, by process id, on the way out.
+
+    `broker`: whether it is there when the system starts. The ledger waits for it.
+    """
+
+    ledger_session = ""
+    """Name of the ledger's session at the broker; without one the broker keeps nothing for it."""
+    broker_persists = False
 
     def __init__(self, system: System, period: float, sleep: Sleep, broker: bool = True) -> None:
         self.system, self.sleep = system, sleep
@@ -64,25 +71,17 @@ class Rig:
             self.broker_port = free_port()
             self._broker: subprocess.Popen[bytes] | None = None
             undo.callback(self.stop_broker)
-            if broker:
-                self.start_broker()
-                self._companion(undo, "ledger.py", str(self.memory / "ledger"))
-                if system.canned_server:
-                    self._companion(undo, "tb_server.py")
+            self.start_broker()
+            self._companion(undo, "ledger.py", str(self.memory / "ledger"), self.ledger_session)
+            if system.canned_server:
+                self._companion(undo, "tb_server.py")
+            if not broker:
+                self.stop_broker()
             job = self._job()
-            command = system.command(job)
+            self._command, self._environment = system.command(job), environment(job)
             self._log = undo.enter_context((self.memory / "log").open("w+b"))
-            self.started = time.monotonic() * 1000
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.disk if system.packages else ROOT,
-                env=environment(job),
-                process_group=0,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-            )
-            undo.callback(end, self.process)
+            self.start_system()
+            undo.callback(lambda: end(self.process))
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -99,13 +98,27 @@ class Rig:
     def _job(self) -> Job | LineJob:
         return Job(self.disk, self.broker_port, self.field.ports, self.period, self.system.linger)
 
+    def start_system(self) -> None:
+        """Starts it; again, with what it has left on the disk, when it has ended."""
+        self.started = time.monotonic() * 1000
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=self.disk if self.system.packages else ROOT,
+            env=self._environment,
+            process_group=0,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
     def start_broker(self) -> None:
         mosquitto = broker_binary()
         if mosquitto is None:
             raise Failed("mosquitto is not installed: sudo apt-get install mosquitto")
         config = self.memory / "mosquitto.conf"
         config.write_text(
-            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n"
+            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\nlog_dest none\nuser root\n"
+            f"persistence {str(self.broker_persists).lower()}\npersistence_location {self.memory}/\n"
             "max_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\n"
         )
         self._broker = subprocess.Popen(
@@ -117,6 +130,10 @@ class Rig:
                 return
             time.sleep(0.01)
         raise Failed("mosquitto did not open its port within 10 s")
+
+    @property
+    def broker_runs(self) -> bool:
+        return self._broker is not None
 
     def stop_broker(self) -> None:
         if self._broker:
@@ -146,15 +163,15 @@ class Rig:
         lines = (self.memory / "log").read_text(errors="replace").strip().splitlines()
         return " / ".join(lines[-2:])[-300:] or "nothing"
 
-    def until(self, what: str, true: Callable[[], bool], timeout: float = 20.0) -> None:
-        """Waits until `true()`. Failed when the system ends before, or after `timeout` seconds."""
+    def until(self, what: str, true: Callable[[], bool], timeout: float = 20.0, look: float = 0.05) -> None:
+        """Waits until `true()`, asked every `look` s. Failed when the system ends before, or after `timeout` s."""
         deadline = time.monotonic() + timeout
         while not true():
             if self.process.poll() is not None:
                 raise Failed(f"ended with code {self.process.returncode} before {what}; it said: {self.said()}")
             if time.monotonic() > deadline:
                 raise Failed(f"not {what} after {timeout:g} s; it said: {self.said()}")
-            self.sleep(0.05)
+            self.sleep(look)
 
     def first_reading(self) -> float:
         """Waits for the first reading at the broker. Seconds from the start of the process."""
@@ -174,6 +191,10 @@ class Rig:
             raise Failed(f"ended with code {self.process.returncode} while measured; it said: {self.said()}")
         after = process.snapshot(self.process.pid, self.broker_port)
         return Window(before, after, process.pss_mib(self.process.pid), process.threads(self.process.pid))
+
+    def kill_system(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def stop_system(self) -> int:
         """Ends the system as a service manager would. Bytes it wrote to a disk in all, its last ones included."""

@@ -1,8 +1,10 @@
-"""Measures the agent beside its peers and writes bench/RESULTS.md.
+"""Measures the agent beside its peers and writes bench/RESULTS.md and, of what concerns the store, bench/DURABILITY.md.
 
-    python bench/run.py                      everything, about twenty minutes
-    python bench/run.py --quick              shorter windows, one round, about ten minutes
-    python bench/run.py typical ours plain   only these scenarios and systems; the rest of RESULTS.md is then missing
+    python bench/run.py                      everything, about forty minutes
+    python bench/run.py --quick              shorter windows, one round, about fifteen minutes
+    python bench/run.py typical ours plain   only these scenarios and systems; the rest of their page is then missing,
+                                             and the other page stays as it is
+    python bench/run.py durability           all scenarios of DURABILITY.md
 
 Ctrl-C ends it and everything it started.
 """
@@ -20,18 +22,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import report
+import store_report
 from fault_scenarios import FAULT_SCENARIOS
 from figures import Results
 from line_scenarios import LINE_SCENARIOS
 from line_systems import LINE_SYSTEMS
+from outage_scenarios import OUTAGE_SCENARIOS
 from progress import Bar
 from rig import broker_binary
 from scenarios import SCENARIOS
 from step import Step
+from store_scenarios import STOCK, STORE_SCENARIOS
 from systems import BUILD, HERE, SYSTEMS, System, install
 
 ON_LINES = LINE_SCENARIOS | FAULT_SCENARIOS
-ALL_SCENARIOS = SCENARIOS | ON_LINES
+DURABILITY = STORE_SCENARIOS | OUTAGE_SCENARIOS
+ALL_SCENARIOS = SCENARIOS | ON_LINES | DURABILITY
 ALL_SYSTEMS = LINE_SYSTEMS | SYSTEMS
 
 
@@ -41,8 +47,9 @@ def main() -> int:
         "names", nargs="*", help=f"scenarios: {', '.join(ALL_SCENARIOS)}; systems: {', '.join(ALL_SYSTEMS)}"
     )
     parser.add_argument("--quick", action="store_true", help="shorter windows and one round")
-    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="default: bench/RESULTS.md")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the pages; default: bench")
     args = parser.parse_args()
+    args.names = [n for name in args.names for n in (DURABILITY if name == "durability" else [name])]
     if unknown := [n for n in args.names if n not in ALL_SCENARIOS and n not in ALL_SYSTEMS]:
         parser.error(f"unknown name: {', '.join(unknown)}")
     if broker_binary() is None:
@@ -62,7 +69,9 @@ def plan(names: list[str], quick: bool) -> list[Step]:
     steps = []
     for name in wanted:
         systems = _named(LINE_SYSTEMS if name in ON_LINES else SYSTEMS, names)
-        steps += list(ALL_SCENARIOS[name](systems, quick))
+        for step in ALL_SCENARIOS[name](systems, quick):
+            if step.scenario != STOCK or step.label not in {s.label for s in steps}:
+                steps.append(step)
     return steps
 
 
@@ -76,25 +85,34 @@ def measure(steps: list[Step], args: argparse.Namespace) -> int:
     began, load = time.monotonic(), os.getloadavg()[0]
     notes = _prepare(args.names)
     results: Results = {}
+    took = dict.fromkeys(("RESULTS.md", "DURABILITY.md"), 0.0)
     bar = Bar([s.seconds for s in steps])
     try:
         for step in steps:
             bar.begin(step.label)
+            step_began = time.monotonic()
             for system, figures in step.run(bar.sleep).items():
                 results.setdefault(step.scenario, {}).setdefault(system, []).append(figures)
                 if isinstance(figures, str):
                     bar.say(f"  {system}: {figures}")
+            took[page_of(step)] += time.monotonic() - step_began
     finally:
         bar.stop()
-    spent = time.monotonic() - began
-    quick = "quick: one round of short windows, for a look only; " if args.quick else ""
-    notes.append(f"{quick}took {spent / 60:.1f} minutes; load average at the start {load:.2f}")
+    (BUILD / "last.json").write_text(json.dumps(results, indent=1))
     if load > 0.5:
         notes.append("the machine was not quiet: the ratios stand, the absolute figures do not")
-    (BUILD / "last.json").write_text(json.dumps(results, indent=1))
-    args.output.write_text(report.render(results, BUILD, notes))
-    print(f"{args.output} written in {spent / 60:.1f} minutes")
+    for page, render in (("RESULTS.md", report.render), ("DURABILITY.md", store_report.render)):
+        if spent := took[page]:
+            quick = "quick: one round of short windows, for a look only; " if args.quick else ""
+            ran = f"{quick}took {spent / 60:.1f} minutes; load average at the start {load:.2f}"
+            (args.output / page).write_text(render(results, BUILD, [ran, *notes]))
+            print(f"{args.output / page} written")
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     return 0
+
+
+def page_of(step: Step) -> str:
+    return "DURABILITY.md" if step.scenario in (*DURABILITY, STOCK) else "RESULTS.md"
 
 
 def _prepare(names: list[str]) -> list[str]:

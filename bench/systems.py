@@ -35,6 +35,8 @@ class Job(NamedTuple):
     ports: list[int]
     period: float = 1.0
     linger: str = "1s"
+    store: str = ""
+    """More lines of the gateway's [store]."""
 
 
 class LineJob(NamedTuple):
@@ -48,6 +50,7 @@ class LineJob(NamedTuple):
     tags: Sequence[Tag]
     period: float
     linger: str = "1s"
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,18 +98,24 @@ def _gateway(job: Job) -> list[str]:
     return gateway(job, TAGS, buses)
 
 
-def gateway(job: Job | LineJob, tags: Sequence[Tag], buses: Mapping[str, Sequence[tuple[str, int]]]) -> list[str]:
-    """`buses`: the head of each [[bus]], and the (name, unit) of the devices on it."""
+def gateway(
+    job: Job | LineJob,
+    tags: Sequence[Tag],
+    buses: Mapping[str, Sequence[tuple[str, int]]],
+    counters: Sequence[str] = (),
+) -> list[str]:
+    """`buses`: the head of each [[bus]], and the (name, unit) of the devices on it; `counters`: tags that count."""
     every = f'"{job.period:g}s"' if job.period else '"asap"'
     points = "".join(
         f"\n    [[bus.device.point]]\n"
-        f'    name = "{t.name}"\n    table = "holding"\n    at = {t.at}\n    type = "{t.type}"\n    kind = "gauge"\n'
+        f'    name = "{t.name}"\n    table = "holding"\n    at = {t.at}\n    type = "{t.type}"\n'
+        f'    kind = "{"counter" if t.name in counters else "gauge"}"\n'
         for t in tags
     )
     lines = [
         '[gateway]\nid = "bench"\nsite = "bench"\n\n[clock]\ntrust = "system"\n',
         f'[uplink]\nbrokers = ["mqtt://127.0.0.1:{job.broker}"]\n',
-        f'[store]\npath = "{job.directory / "store"}"\nlinger = "{job.linger}"\n',
+        f'[store]\npath = "{job.directory / "store"}"\nlinger = "{job.linger}"\n{job.store}\n',
     ]
     for head, units in buses.items():
         lines.append(f"[[bus]]\n{head}\n")

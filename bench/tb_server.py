@@ -38,6 +38,7 @@ def main() -> None:
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
     client.on_connect, client.on_message = on_connect, on_message
     client.on_subscribe = lambda *_: print("ready", flush=True)
+    client.reconnect_delay_set(1, 1)  # it must not keep a gateway waiting when the broker is back
     client.connect("127.0.0.1", int(sys.argv[1]))
     client.loop_start()
     sys.stdin.read()

@@ -27,7 +27,10 @@ from gateway.store import Store
 from gateway.uplink.publisher import Publisher
 
 STATE_EVERY = 60.0
-"""Seconds between commits of the small state row: more often would wear the flash for nothing."""
+"""Seconds after which the small state row goes along with the next commit."""
+STATE_WITHIN = 5
+"""Of these times, after so many it is committed by itself: a commit wears the flash by 20 KiB, and online there is no
+other."""
 CLOCK_EVERY = 10.0
 STOP_GRACE = 5.0
 """Seconds that a stopping agent waits for the IOC's last acknowledgements."""
@@ -118,11 +121,18 @@ class Agent:
 
     async def _keep_state(self) -> None:
         while True:
+            for _ in range(STATE_WITHIN - 1):
+                await asyncio.sleep(STATE_EVERY)
+                if counters := self._counters():
+                    self._store.note_state("counters", counters)
             await asyncio.sleep(STATE_EVERY)
             await self._save_state()
 
+    def _counters(self) -> dict[str, Any]:
+        return {name: state for poller in self._pollers for name, state in poller.counters().items()}
+
     async def _save_state(self) -> None:
-        counters = {name: state for poller in self._pollers for name, state in poller.counters().items()}
+        counters = self._counters()
         if counters:
             await self._store.save_state("counters", counters)
         learned = {name: known for poller in self._pollers for name, known in poller.learned().items()}

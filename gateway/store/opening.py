@@ -16,7 +16,7 @@ PAGE = 1024
 CHECKPOINT = 128
 """Pages in the write-ahead log after which they are moved into the file."""
 _ASIDE_KEPT = 2
-_CHECK_BELOW = 64 * 2**20  # bytes; above, a full check takes too long on flash, and every row has its own CRC
+_CHECK_BELOW = 16 * 2**20  # bytes; above, a full check takes seconds on flash, and every row has its own CRC
 
 _TABLES = """
 CREATE TABLE batch(id INTEGER PRIMARY KEY,kept,n,t0,m0,clk,zipped,origin,crc,data);

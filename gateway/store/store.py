@@ -326,9 +326,13 @@ class Store:
         """Drop a birth that was withdrawn. Written with the next commit: after a crash it is stale once more."""
         self._writer.births.forget((device, cfg))
 
+    def note_state(self, key: str, value: Any) -> None:
+        """Remember a small value (MessagePack) under a key with the next commit, whenever that is."""
+        self._writer.state[key] = msgpack.packb(value, unicode_errors="replace")
+
     async def save_state(self, key: str, value: Any) -> None:
         """Remember a small value (MessagePack) under a key; returns when it is committed, or the disk is in trouble."""
-        self._writer.state[key] = msgpack.packb(value, unicode_errors="replace")
+        self.note_state(key, value)
         await self._writer.commit_small()
 
     async def load_state(self, key: str) -> Any:

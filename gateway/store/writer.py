@@ -25,8 +25,8 @@ from gateway.store.opening import DiskFailed
 from gateway.store.places import Queue
 from gateway.store.rows import corrected
 
-FREE_AFTER = 2.0
-"""Seconds that deletes wait for company; a crash meanwhile only means a duplicate."""
+FREE_AFTER = 15.0
+"""Seconds that deletes wait for another commit to go along with; a crash meanwhile only means a duplicate."""
 FREE_MANY = 64
 RETRY = 5.0
 """Seconds between attempts to write to a disk that failed."""
@@ -154,6 +154,7 @@ class Writer:
         self.births.into(job)
         job.state, self.state = self.state, {}
         job.ended = ended if self._book.is_all(job) else ""
+        job.free_now = bool(job)  # a commit for the sake of anything takes the deletes along
         return job
 
     def _not_committed(self, job: Job) -> None:

@@ -238,7 +238,7 @@ async def test_the_highest_number_on_disk_outlives_its_row(desk):
     await store.commit()
     await desk.hand_out(store)
     store.settle(store.epoch, "t", ((1, 6),))
-    desk.hands.now += 10
+    desk.hands.now += 20
     await store.step()
     assert rows(desk) == 0
     await desk.crash(store)
@@ -264,7 +264,7 @@ async def test_deletes_are_written_in_groups(desk):
     for seq in range(1, 201):
         store.settle(store.epoch, "t", ((seq, seq),))
         await store.step()
-    desk.hands.now += 5
+    desk.hands.now += 20
     await store.step()
     assert store.stats()["commits"] - before == 4
     assert rows(desk) == 0

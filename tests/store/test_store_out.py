@@ -288,7 +288,7 @@ async def test_keep_acked_keeps_what_was_settled_on_disk(desk):
     await desk.feed(store, 5)
     await store.commit()
     await desk.drain(store)
-    desk.hands.now += 10
+    desk.hands.now += 20
     await store.step()
     await desk.crash(store)
     old = store.epoch

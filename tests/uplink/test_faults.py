@@ -397,6 +397,19 @@ async def test_a_broker_that_hangs_up_on_reading_the_own_status_is_not_asked_for
     assert gateway.publisher.counters.connections == 4
 
 
+async def test_a_broker_that_declares_the_gateway_dead_as_it_goes_is_left_at_once(
+    fake_broker: Any, rig: Any, until: Any
+) -> None:
+    """Mosquitto does so when it is stopped: it sends every will, then DISCONNECT. The nap of 60 s must not go on."""
+    gateway = rig(fake_broker.url, pace=Pace(tick=0.05, speak=60.0, retry_first=0.02, retry_last=0.05))
+    await gateway.start()
+    for times in range(1, 21):
+        await until(lambda: fake_broker.subscribed.count("city/v1/gw-1/up/status") == times, "the subscription")  # noqa: B023
+        await until(lambda: gateway.publisher.online, "the connection")
+        fake_broker.send("city/v1/gw-1/up/status", b'{"v":1,"gw":"gw-1","online":false,"conn":["0-x",9]}')
+        fake_broker.dismiss(0x8B)
+
+
 async def test_a_session_that_is_taken_over_again_and_again_is_left_alone(
     fake_broker: Any, rig: Any, until: Any
 ) -> None:
