@@ -18,7 +18,7 @@ from gateway.store.job import Done, Found, Job, Known
 from gateway.store.losses import Losses
 from gateway.store.outlet import Outlet
 from gateway.store.places import Closed, Count, Queue, inside
-from gateway.store.rows import LANES, STREAMS, lane, parts, row_id
+from gateway.store.rows import LANES, STREAMS, firsts, lane, parts, row_id
 from gateway.store.runs import Runs
 
 
@@ -202,8 +202,7 @@ class Book:
         job.free, job.keep, job.uncounted = list(self.freed), list(self._unflagged), list(self._uncounted)
         job.kept = self.kept.copy()
         job.spared = frozenset(self.flight)
-        firsts = (self.stored.overlap(*lane(stream)) for stream in STREAMS)
-        job.firsts = [spans[0][0] for spans in firsts if spans]
+        job.firsts = firsts(self.stored)
         self.losses.changed = False
         return job
 
@@ -229,7 +228,7 @@ class Book:
             self.outlet.remove(*span)
         for identity, readings in done.dropped:
             self._give_up(identity, readings, "store-full")
-        self.oldest = done.oldest
+        self.oldest = done.figures.oldest
         self.outlet.prune()
 
     def _row_committed(self, identity: int, batch: Batch, kept: bool) -> None:

@@ -18,10 +18,23 @@ from gateway.spans import Span, Spans
 from gateway.store import capacity, opening, salvage
 from gateway.store.capacity import ROW_HEAD, row_pages
 from gateway.store.job import Done, Found, Job, Known, Opened
-from gateway.store.opening import PAGE, DiskFailed, judge
-from gateway.store.rows import STREAMS, Row, Run, is_whole, lane, last_own, origin_of, parts, row_id, to_batch, to_row
+from gateway.store.opening import DiskFailed, judge
+from gateway.store.rows import (
+    STREAMS,
+    Row,
+    Run,
+    firsts,
+    is_whole,
+    lane,
+    last_own,
+    origin_of,
+    parts,
+    row_id,
+    to_batch,
+    to_row,
+)
 from gateway.store.sound import is_sound
-from gateway.store.tables import islands, oldest, readings, small
+from gateway.store.tables import figures, islands, oldest, pages_used, readings, small
 
 NAME = "gateway.db"
 CHUNK_ROWS = 64
@@ -106,6 +119,7 @@ class Disk:
                 self._salvaging = salvage.rows(self.path.with_name(opened.salvaging))
             else:
                 self._forget_runs(db, opened)
+            opened.figures = figures(db, self.path, firsts(opened.found.pending))
         except opening.FAILURES as error:
             self.shut()
             raise judge(error) from error
@@ -346,16 +360,11 @@ class Disk:
     def _room(self) -> int:
         """Pages that are free under the cap."""
         assert self._db is not None
-        pages, free = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-        return int(self._pages - pages + free)
+        return self._pages - pages_used(self._db)
 
     def _measure(self, job: Job, done: Done) -> None:
         with self._reading() as db:
-            found = [db.execute("SELECT t0 FROM batch WHERE id=?", (identity,)).fetchone() for identity in job.firsts]
-            pages, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-        done.oldest = min((row[0] for row in found if row), default=None)
-        done.bytes = opening.sizes(self.path)
-        done.used = (pages - free) * PAGE
+            done.figures = figures(db, self.path, job.firsts)
         data = sum(len(batch.data) + ROW_HEAD for _, batch, _ in job.rows)
         done.written = _COMMIT_BYTES + data * 9 // 4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.model import Batch
 from gateway.spans import Span, Spans
@@ -47,6 +48,14 @@ class Found:
         return True
 
 
+class Figures(NamedTuple):
+    """Sizes in bytes: of the files, and of what is in use of them; wall time in ms of the oldest that waits."""
+
+    oldest: int | None = None
+    bytes: int = 0
+    used: int = 0
+
+
 @dataclass(slots=True)
 class Opened:
     """What an opened database holds. `aside` is where the old file went, `why` in SQLite's words; rows of the file
@@ -60,6 +69,7 @@ class Opened:
     aside: Path | None = None
     why: str = ""
     salvaging: str = ""
+    figures: Figures = field(default_factory=Figures)
 
 
 @dataclass(slots=True)
@@ -105,7 +115,5 @@ class Done:
     unkept: Spans = field(default_factory=Spans)
     counted: int = 0
     freed: bool = False
-    oldest: int | None = None
-    bytes: int = 0
-    used: int = 0
+    figures: Figures = field(default_factory=Figures)
     written: int = 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.clock import CORRECTED, UNSYNCED
 from gateway.model import Batch
-from gateway.spans import Span
+from gateway.spans import Span, Spans
 
 LANES = {"e": 0, "c": 1, "t": 2}
 """Stream -> lane: what is sent first has the smaller number, what is dropped first the larger."""
@@ -39,6 +39,12 @@ def lane(stream: str) -> Span:
 def run_span(stream: str, run: int) -> Span:
     """First and last row id of a stream in one run."""
     return row_id(stream, run, 1), row_id(stream, run, LAST_SEQ)
+
+
+def firsts(spans: Spans) -> list[int]:
+    """The first row id of each stream in the set."""
+    lanes = (spans.overlap(*lane(stream)) for stream in STREAMS)
+    return [found[0][0] for found in lanes if found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgpack
 
 from gateway.errors import StoreDamaged
 from gateway.spans import Span, Spans
-from gateway.store.job import Found, Opened
+from gateway.store.job import Figures, Found, Opened
+from gateway.store.opening import PAGE, sizes
 from gateway.store.rows import Run, lane, parts, run_span
 from gateway.store.sound import is_sound
 
@@ -102,3 +104,16 @@ def oldest(db: sqlite3.Connection, streams: str, spared: frozenset[int]) -> tupl
             if identity not in spared:
                 return identity, count if isinstance(count, int) else 0  # else the row is damaged
     return None
+
+
+def figures(db: sqlite3.Connection, path: Path, firsts: Sequence[int]) -> Figures:
+    """How large the database is, and how old the oldest of these rows."""
+    found = [db.execute("SELECT t0 FROM batch WHERE id=?", (identity,)).fetchone() for identity in firsts]
+    oldest_at = min((row[0] for row in found if row and type(row[0]) is int), default=None)
+    return Figures(oldest_at, sizes(path), pages_used(db) * PAGE)
+
+
+def pages_used(db: sqlite3.Connection) -> int:
+    """Pages that hold something."""
+    pages, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+    return int(pages - free)

@@ -82,6 +82,7 @@ class Writer:
             self.fail(str(error))
             return False
         book.absorb(found)
+        book.oldest, self.disk_bytes, self.used_bytes = opened.figures
         if not self._opened:  # later on, the book knows better
             book.losses, self._opened = Losses(opened.lost), True
         self._anchors = opened.anchors | self._anchors
@@ -169,7 +170,7 @@ class Writer:
         self.deletes_wait()
         self.commits += 1
         self.bytes_written += done.written
-        self.disk_bytes, self.used_bytes = done.bytes, done.used
+        _, self.disk_bytes, self.used_bytes = done.figures
         if self.trouble:
             self.trouble, self.retry_at = "", inf
             self._tell(notices.disk_works(self._clock.monotonic() - self._trouble_since))

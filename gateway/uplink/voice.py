@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.clock import UNSYNCED, Clock
 from gateway.log import logger
 from gateway.model import Site, event
+from gateway.store.capacity import hours, stored_per_second
 from gateway.uplink import bodies
 from gateway.uplink.desk import Desk, Pace
 from gateway.uplink.message import FAILURES, TOO_LARGE, Will
@@ -118,7 +119,10 @@ class Voice:
         uplink["held"] = {stream: hold.code for stream, hold in holds.streams.items()}
         if budget.capped:
             uplink["budget"] = budget.figures(self._clock.monotonic())
-        body = bodies.health(self._site.gateway, self._now(), uplink, self._store.stats(), self._health())
+        store = self._store.stats()
+        left = hours(self._site.store, stored_per_second(self._site), store["used_bytes"])
+        store["hours_left"] = None if left is None else round(left, 1)
+        body = bodies.health(self._site.gateway, self._now(), uplink, store, self._health())
         if session.publish(self._topics("up/health"), bodies.dump(body), qos=0).result() == TOO_LARGE:
             self._tell_too_large("the health of this gateway")
 

@@ -316,6 +316,19 @@ async def test_a_path_that_cannot_be_used_is_explained(desk):
         await desk.open()
 
 
+async def test_a_run_knows_from_the_start_how_full_the_store_is_and_how_old(desk):
+    store = await desk.open()
+    await desk.feed(store, 50, 100)
+    await store.commit()
+    before = store.stats()
+    await desk.close(store)
+    store = await desk.open()
+    after = store.stats()
+    assert after["oldest"] == before["oldest"] is not None
+    assert after["used_bytes"] >= before["used_bytes"] > 20_000
+    assert after["disk_bytes"] > 20_000
+
+
 async def test_missing_folders_are_created(desk):
     desk.folder = desk.folder / "a" / "b"
     await desk.open()

@@ -39,6 +39,7 @@ async def test_explains_itself_before_it_sends(mosquitto: Any, rig: Any, ioc: An
     health = json.loads(listener.of("health")[-1].payload)
     assert health["buses"] == {"bus-1": {"load": 0.5}}
     assert health["store"]["epoch"] == gateway.store.epoch
+    assert "hours_left" in health["store"]
     batch = listener.batches()[0]
     assert (batch["v"], batch["gw"], batch["seq"], batch["clk"]) == (1, "gw-1", 1, "synced")
     assert [(row[2], row[4], row[5]) for row in batch["rows"]] == [
