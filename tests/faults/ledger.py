@@ -17,8 +17,8 @@ ROUNDING = 50.0
 SLOWEST = 2000.0
 """Ms that an agent without processor time may need to stamp the last answer of a device."""
 
-Key = tuple[int, str, str, int, int]
-"""Start counter, epoch, stream, seq, part: sorts as the contract orders."""
+Key = tuple[int, str, str, int, int, int]
+"""Start counter, epoch, stream, seq, part, of how many: sorts as the contract orders."""
 
 
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -62,8 +62,6 @@ class Ledger:
     events: list[dict[str, Any]] = field(default_factory=list)
     said: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     """Kind (status, clock, epochs, health) -> bodies."""
-    parts: dict[Key, int] = field(default_factory=dict)
-    """Key without part -> how many parts there are."""
     _latest: dict[str, int] = field(default_factory=dict)
     _steps_back: list[tuple[Key, str]] = field(default_factory=list)
     _backlog: dict[str, Key] = field(default_factory=dict)
@@ -77,12 +75,11 @@ class Ledger:
             return None
         message = oracle(payload) if kind == "telemetry" else body(payload)
         part, of = message.get("part", [1, 1])
-        key = (int(message["epoch"].partition("-")[0]), message["epoch"], STREAMS[kind], message["seq"], part)
+        key = (int(message["epoch"].partition("-")[0]), message["epoch"], STREAMS[kind], message["seq"], part, of)
         self.keys[key] += 1
         first = self.keys[key] == 1
         rows = readings(message)
         if first:
-            self.parts[(*key[:4], 0)] = of
             self._note_order(key, rows, live=not message.get("hist"))
         if kind == "telemetry":
             self._take_readings(key, message, rows, first)
@@ -92,8 +89,7 @@ class Ledger:
 
     def whole(self, key: Key) -> bool:
         """Whether all parts of a batch are here."""
-        of = self.parts[(*key[:4], 0)]
-        return all((*key[:4], part) in self.keys for part in range(1, of + 1))
+        return all((*key[:4], part, key[5]) in self.keys for part in range(1, key[5] + 1))
 
     def _note_order(self, key: Key, rows: Rows, *, live: bool) -> None:
         """Backlog is in order within itself; live batches of a device never step back in time."""
@@ -152,7 +148,7 @@ class Ledger:
         found = []
         for (epoch, stream), batches in seen.items():
             times = {seq: max(self.monotonic.get(key, 0) for key in keys) for seq, keys in batches.items()}
-            whole = {seq for seq, keys in batches.items() if self.whole(keys[0])}
+            whole = {seq for seq, keys in batches.items() if any(map(self.whole, keys))}
             for seq in sorted(set(range(1, max(batches) + 1)) - whole):
                 later = next((times[other] for other in sorted(times) if other >= seq), 0)
                 late = any(kill - window <= later <= kill for kill in kills)

@@ -89,7 +89,8 @@ class Stage:
     async def polled(self, times: int = 10) -> None:
         """Wait until each device has answered so many times more."""
         wanted = {unit: len(given) + times for unit, given in self.field.answers.items()}
-        await self.until(lambda: all(len(self.field.answers[unit]) >= n for unit, n in wanted.items()), "answers")
+        given = self.field.answers
+        await self.until(lambda: all(len(given[unit]) >= n for unit, n in wanted.items()), "answers", 30.0 + times)
 
     async def recovered(self, seconds: float = 60.0) -> float:
         """Wait until all that is owed now has arrived, and a live reading of each device of after; the time it took."""
