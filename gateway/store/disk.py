@@ -364,7 +364,7 @@ class Disk:
 
     def _measure(self, job: Job, done: Done) -> None:
         with self._reading() as db:
-            done.figures = figures(db, self.path, job.firsts)
+            done.figures = figures(db, self.path, job.firsts or [row[0] for row in job.rows[:1]])
         data = sum(len(batch.data) + ROW_HEAD for _, batch, _ in job.rows)
         done.written = _COMMIT_BYTES + data * 9 // 4
 
