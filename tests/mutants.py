@@ -38,6 +38,7 @@ ADU, DRIVER, LATE = "drivers/modbus/adu.py", "drivers/modbus/driver.py", "driver
 TIME = "tests/field/test_link_time.py"
 WRONG = "tests/field/faults/test_wrong_values.py"
 CUTS = "tests/faults/test_quick.py -k P02"
+PUMP, BOOK, STORE = "gateway/uplink/pump.py", "gateway/store/book.py", "gateway/store/store.py"
 
 
 class Mutant(NamedTuple):
@@ -57,6 +58,55 @@ MUTANTS = (
         "                if row.id < first:",
         "                if not row:",
         "tests/store/test_store_damage.py -k circles",
+    ),
+    Mutant(
+        "nothing is freed before its PUBACK",
+        PUMP,
+        "        self._flying[future] = item\n",
+        "        self._flying[future] = item\n        item.landed(SUCCESS)\n",
+        "tests/uplink/test_faults.py -k 'withheld or cut_before'",
+    ),
+    Mutant(
+        "what nobody heard is not freed",
+        PUMP,
+        "        if code == SUCCESS:\n            self._worked(batch)",
+        "        if code < FAILURES:\n            self._worked(batch)",
+        "tests/uplink/test_publisher.py -k nobody_listens",
+    ),
+    Mutant(
+        "an acknowledgement frees only what was given",
+        BOOK,
+        "for span in self.outlet.given.overlap(first, last))",
+        "for span in [(first, last)])",
+        "tests/store/test_store_out.py -k was_not_given",
+    ),
+    Mutant(
+        "what is given again is marked",
+        BOOK,
+        "return replace(closed.batch, historical=True) if closed.again else closed.batch",
+        "return closed.batch",
+        "tests/store/test_store_out.py",
+    ),
+    Mutant(
+        "a batch has one clock",
+        STORE,
+        "if self._open is not None and self._open.clk != clock.state:",
+        "if False:",
+        "tests/store/test_store_life.py -k clock",
+    ),
+    Mutant(
+        "a row that came back wrong is noticed",
+        "gateway/store/rows.py",
+        " and row.crc == _crc(row)",
+        "",
+        "tests/store/test_store_damage.py",
+    ),
+    Mutant(
+        "backlog leaves room for live data",
+        PUMP,
+        "self._share.admits(self._backlog)",
+        "True",
+        "tests/uplink/test_faults.py -k leaves_room",
     ),
     Mutant("quiet gap after a time-out", LINK, "QUIET_GAP = 0.3", "QUIET_GAP = 0.0", TIME),
     Mutant(
