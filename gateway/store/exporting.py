@@ -220,7 +220,7 @@ def _sound(read: Callable[[sqlite3.Connection], T], db: sqlite3.Connection, inst
     """Read a small table; `instead` where it is damaged: the batches explain themselves."""
     try:
         return read(db)
-    except sqlite3.DatabaseError as error:
+    except opening.FAILURES as error:
         if isinstance(opening.judge(error), opening.DiskFailed):
             raise
         return instead
@@ -239,7 +239,7 @@ def _sizes(db: sqlite3.Connection, stream: str, kept: bool) -> Iterator[tuple[in
     while True:
         try:
             found = db.execute(query, (first, last, kept, _CHUNK)).fetchall()
-        except sqlite3.DatabaseError as error:
+        except opening.FAILURES as error:
             if isinstance(opening.judge(error), opening.DiskFailed):
                 raise
             readable = (row for row in look.rows(db, first, last) if is_whole(row) and (kept or not row.kept))

@@ -73,7 +73,7 @@ class Incoming:
             )
         try:
             db = opening.connect(self._path, self._pages)
-        except sqlite3.Error as error:
+        except opening.FAILURES as error:
             raise self._failed(error) from error
         try:
             opening.check(db, self._path)
@@ -122,7 +122,7 @@ class Incoming:
                     taken.wrong += 1
             try:
                 self._write(head, births, batches, taken)
-            except sqlite3.Error as error:
+            except opening.FAILURES as error:
                 raise self._failed(error) from error
             yield taken
 
@@ -194,7 +194,7 @@ class Incoming:
                 "send what waits, stop it and import the same files again: what is there already is left out."
             )
 
-    def _failed(self, error: sqlite3.Error) -> GatewayError:
+    def _failed(self, error: sqlite3.Error | UnicodeDecodeError) -> GatewayError:
         if isinstance(opening.judge(error), opening.DiskFailed):
             return GatewayError(
                 f"The store {self._path} cannot be written: {error}. Probably the disk is full, mounted read-only or "

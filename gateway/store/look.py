@@ -110,7 +110,7 @@ def rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
     while first <= last:
         try:
             found = db.execute(query, (first, last, _CHUNK)).fetchall()
-        except sqlite3.DatabaseError as error:
+        except opening.FAILURES as error:
             if isinstance(opening.judge(error), opening.DiskFailed) or opening.code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise
             yield from salvage.lane_rows(db, first, last)

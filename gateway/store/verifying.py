@@ -33,7 +33,7 @@ def structure(db: sqlite3.Connection) -> list[str]:
     db.set_progress_handler(lambda: 0, _INSTRUCTIONS)  # does nothing: Python notices Ctrl-C when it is called
     try:
         lines = [str(line) for (line,) in db.execute(f"PRAGMA integrity_check({_MOST_LINES})")]
-    except sqlite3.DatabaseError as error:
+    except opening.FAILURES as error:
         if opening.code(error) == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from None
         if isinstance(opening.judge(error), opening.DiskFailed):
@@ -57,5 +57,5 @@ def data_bytes(db: sqlite3.Connection) -> int:
     """Bytes of all batches, for a bar; 0 when the damage does not let them be summed."""
     try:
         return int(db.execute("SELECT sum(length(data)) FROM batch").fetchone()[0] or 0)
-    except sqlite3.DatabaseError:
+    except opening.FAILURES:
         return 0
