@@ -33,8 +33,7 @@ class Book:
         self.tail_bytes = 0
         self.outlet = Outlet(self.tail)
         self.flight: dict[int, int] = {}
-        self.stored, self.kept, self.freed = Spans(), Spans(), Spans()
-        self._unflagged, self._uncounted = Spans(), Spans()
+        self.stored, self.kept, self.freed, self._unflagged, self._uncounted = (Spans() for _ in range(5))
         self.losses = Losses()
         self.missing, self._later, self._known = Spans(), Spans(), Known()
         self._missing_readings = 0
@@ -191,7 +190,7 @@ class Book:
 
     def job(self, limit: int, free_now: bool) -> Job:
         """Everything that waits for the disk, rows up to `limit` bytes of data (0: none), oldest first."""
-        job = Job(free_now=free_now, lost=self.losses.copy(), lost_changed=self.losses.changed)
+        job = Job(free_now=free_now, lost_changed=self.losses.changed)
         size = 0
         for identity, closed in self.tail.items() if limit else ():
             if not closed.stored:
@@ -199,6 +198,8 @@ class Book:
                 if job.rows and size > limit:
                     break
                 job.rows.append((identity, closed.batch, closed.settled))
+        uncommitted = {identity for identity in self.tail if not self.tail[identity].stored}
+        job.lost = self.losses.to_write(uncommitted, {row[0] for row in job.rows})
         job.free, job.keep, job.uncounted = list(self.freed), list(self._unflagged), list(self._uncounted)
         job.kept = self.kept.copy()
         job.spared = frozenset(self.flight)

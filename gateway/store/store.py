@@ -296,6 +296,7 @@ class Store:
                 self._announce_at[code] = now + ANNOUNCE_EVERY
                 spans = self._book.losses.take(code, _ANNOUNCED)
                 self._tell(notices.lost(code, self._book.runs.sequences(spans), spans.count))
+                self._book.losses.announced(self._book.newest("e"), code, spans)
 
     # ---- to disk
 

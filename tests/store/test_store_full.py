@@ -170,3 +170,14 @@ async def test_a_full_store_can_still_be_drained_and_filled_again(desk):
         await store.step()
         assert store.stats()["pending"] == 0
         assert store.stats()["used_bytes"] < 50_000
+
+
+async def test_a_drop_that_was_announced_and_not_stored_is_announced_again_after_a_crash(desk):
+    store = await desk.open(max_size=CAP)
+    await fill(desk, store, 900)
+    told = dropped([await desk.take(store)])
+    assert told
+    await store.save_state("small", 1)
+    await desk.crash(store)
+    store = await desk.open(max_size=CAP)
+    assert told <= dropped(await desk.drain(store))
