@@ -36,9 +36,8 @@ class Book:
         self.stored, self.kept, self.freed, self._unflagged, self._uncounted = (Spans() for _ in range(5))
         self.losses = Losses()
         self.missing, self._later, self._known = Spans(), Spans(), Known()
-        self._missing_readings = 0
         self.recovered, self.appended, self.acked, self.dropped = Count(), Count(), Count(), Count()
-        self.held_readings = self.stored_readings = self.committed_readings = 0
+        self.held_readings = self.stored_readings = self.committed_readings = self._missing_readings = 0
         self.oldest: int | None = None
 
     # ---- in and out

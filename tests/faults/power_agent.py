@@ -29,6 +29,7 @@ CGROUPS = Path("/sys/fs/cgroup")
     "At most linger + commit_every before the kill are missing, with `strict` no batch that was published.",
     times=200,
     quick=4,
+    alone=True,  # what else is busy with the disk would make the window longer
 )
 async def killed(round_: Round) -> Outcome:
     bounded = await killed_often(round_, round_.times - round_.times // 2, "bounded")
