@@ -45,7 +45,7 @@ class Disk:
         self._kept_bytes = 0
         self._db: sqlite3.Connection | None = None
         self._run = Run(0, "")
-        self._salvaging: Iterator[Row] = iter(())
+        self._salvaging: Iterator[Row | None] = iter(())
         self._known = Known()
 
     @property
@@ -175,7 +175,7 @@ class Disk:
         found = Found()
         try:
             with self._transaction() as db:
-                for row in rows:
+                for row in filter(None, rows):
                     self._salvage_row(db, row, found)
                 if not rows:
                     db.execute("DELETE FROM state WHERE key='.salvage'")

@@ -7,19 +7,32 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.spans import Spans
+from gateway.store import pages
 from gateway.store.opening import FAILURES, read_only
 from gateway.store.rows import STREAMS, Row, is_whole, lane
 
 _SELECT = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """Every row of the file that can be read and is whole."""
+def rows(path: Path) -> Iterator[Row | None]:
+    """Every row of the file that can be read and is whole; None now and then, where a page has none.
+
+    SQLite's tree leads to most of them, in order. What stood below a damaged page of it is looked for on all pages.
+    """
+    reached = Spans()
     with contextlib.suppress(*FAILURES), contextlib.closing(read_only(path)) as db:
         for stream in STREAMS:
             for row in lane_rows(db, *lane(stream)):
                 if is_whole(row):
+                    reached.add(row.id)
                     yield row
+    for found in pages.rows(path, reached):
+        if found is None:
+            yield None
+        elif is_whole(found):
+            reached.add(found.id)  # the page may be there twice
+            yield found
 
 
 def table(path: Path, query: str) -> list[tuple[object, ...]]:

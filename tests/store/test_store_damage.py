@@ -158,6 +158,39 @@ async def test_every_page_can_be_lost_and_the_store_goes_on(desk, clean):
             await desk.close(store)
 
 
+async def test_a_damaged_page_costs_what_stood_on_it(desk):
+    """Also one that leads to others: the root of the table, the pages below it, and the header of the file."""
+    store = await desk.open()
+    for count in (4, 4, 4, 4, 600) * 100:
+        await desk.feed(store, count=count)
+    await store.commit()
+    await desk.crash(store)
+    path = desk.folder / "gateway.db"
+    lock = (desk.folder / "gateway.lock").read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name='batch'").fetchone()[0] - 1
+    sound = path.read_bytes()
+    kinds = sound[:: opening.PAGE]
+    interior = [page for page, kind in enumerate(kinds) if kind == 0x05]
+    leaves = [page for page, kind in enumerate(kinds) if kind == 0x0D]
+    assert root in interior
+    assert len(interior) > 2
+    costs = {}
+    for page in [0, *interior, *leaves[::5], *range(1, len(kinds), 25)]:
+        for old in desk.folder.iterdir():
+            old.unlink()
+        (desk.folder / "gateway.lock").write_bytes(lock)
+        path.write_bytes(sound)
+        overwrite(path, page * opening.PAGE, bytes(opening.PAGE))
+        desk.given.clear()
+        store = await desk.open()
+        await salvage(store)
+        costs[page] = 500 - len([batch for batch in await desk.drain(store) if batch.stream == "t"])
+        await desk.close(store)
+    assert {costs[page] for page in [0, *interior]} == {0}
+    assert 1 <= max(costs.values()) <= 8
+
+
 async def test_a_file_that_breaks_while_the_agent_runs_is_replaced(desk):
     store = await desk.open()
     await desk.feed(store, 200, 50)
