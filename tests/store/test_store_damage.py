@@ -305,6 +305,35 @@ async def test_a_schema_that_is_not_even_text_is_moved_aside(desk):
     assert event_codes(await desk.drain(store)) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
 
 
+async def test_a_schema_with_other_columns_is_moved_aside(desk):
+    """Reading finds nothing wrong; the first write would fail, now and for ever."""
+    epoch = await filled(desk, 30, clean=True)
+    path = desk.folder / "gateway.db"
+    overwrite(path, path.read_bytes().index(b"epoch,ended"), b"epoch,endee")
+    store = await desk.open()
+    await salvage(store)
+    batches = await desk.drain(store)
+    assert event_codes(batches) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+    assert [b.seq for b in batches if b.epoch == epoch] == list(range(1, 31))
+
+
+async def test_a_damaged_row_id_does_not_hide_its_neighbours(desk):
+    """A search passes over what stands behind an id that is too large, and SQLite finds nothing wrong."""
+    epoch = await filled(desk, 200, clean=True)
+    path = desk.folder / "gateway.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        (identity,) = db.execute("SELECT id FROM batch WHERE id & 0xffff = 50").fetchone()
+    number = bytes(0x80 | identity >> shift & 0x7F for shift in range(57, 7, -7)) + bytes([identity & 0xFF])
+    data = path.read_bytes()
+    assert data.count(number) == 1, "not on a page that leads to others"
+    at = data.index(number) + 1
+    overwrite(path, at, bytes([data[at] ^ 1]))
+    store = await desk.open()
+    await salvage(store)
+    seqs = [b.seq for b in await desk.drain(store) if b.epoch == epoch]
+    assert seqs == [n for n in range(1, 201) if n != 50]
+
+
 async def test_damaged_files_do_not_pile_up(desk):
     for _ in range(5):
         await desk.close(await desk.open())
