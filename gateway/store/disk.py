@@ -97,6 +97,7 @@ class Disk:
     def _load(self) -> Opened:
         try:
             self._db = db = opening.connect(self.path, self._pages)
+            db.execute(f"SELECT {_COLUMNS} FROM batch LIMIT 0")  # noqa: S608  (whether they are all there)
             opened = small(db)
             runs = opened.found.runs
             if (last := last_own(runs)) and not runs[last].ended:

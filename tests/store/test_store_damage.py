@@ -305,11 +305,15 @@ async def test_a_schema_that_is_not_even_text_is_moved_aside(desk):
     assert event_codes(await desk.drain(store)) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
 
 
-async def test_a_schema_with_other_columns_is_moved_aside(desk):
+@pytest.mark.parametrize(
+    ("columns", "damaged"),
+    [(b"epoch,ended", b"epoch,endee"), (b"epoch,ended", b"epochlended"), (b"zipped,origin", b"zippedlorigin")],
+)
+async def test_a_schema_with_other_columns_is_moved_aside(desk, columns, damaged):
     """Reading finds nothing wrong; the first write would fail, now and for ever."""
     epoch = await filled(desk, 30, clean=True)
     path = desk.folder / "gateway.db"
-    overwrite(path, path.read_bytes().index(b"epoch,ended"), b"epoch,endee")
+    overwrite(path, path.read_bytes().index(columns), damaged)
     store = await desk.open()
     await salvage(store)
     batches = await desk.drain(store)
