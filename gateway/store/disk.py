@@ -100,8 +100,8 @@ class Disk:
             db.execute(f"SELECT {_COLUMNS} FROM batch LIMIT 0")  # noqa: S608  (whether they are all there)
             opened = small(db)
             runs = opened.found.runs
-            if (last := last_own(runs)) and not runs[last].ended:
-                opening.check(db, self.path)
+            if last := last_own(runs):
+                opening.check(db, self.path, clean=bool(runs[last].ended))
             self._scan(db, opened.found)
             if opened.salvaging:  # the last run ended before all was brought over
                 self._salvaging = salvage.rows(self.path.with_name(opened.salvaging))

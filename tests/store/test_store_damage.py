@@ -322,10 +322,11 @@ async def test_a_schema_with_other_columns_is_moved_aside(desk, columns, damaged
 
 
 async def test_a_damaged_row_id_does_not_hide_its_neighbours(desk):
-    """A search passes over what stands behind an id that is too large, and SQLite finds nothing wrong."""
+    """A search passes over what stands behind an id that is too large; not every file is looked through."""
     epoch = await filled(desk, 200, clean=True)
     path = desk.folder / "gateway.db"
-    with contextlib.closing(sqlite3.connect(path)) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE large AS SELECT zeroblob(5000000)")
         (identity,) = db.execute("SELECT id FROM batch WHERE id & 0xffff = 50").fetchone()
     number = bytes(0x80 | identity >> shift & 0x7F for shift in range(57, 7, -7)) + bytes([identity & 0xFF])
     data = path.read_bytes()
@@ -336,6 +337,21 @@ async def test_a_damaged_row_id_does_not_hide_its_neighbours(desk):
     await salvage(store)
     seqs = [b.seq for b in await desk.drain(store) if b.epoch == epoch]
     assert seqs == [n for n in range(1, 201) if n != 50]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_a_leaf_in_the_place_of_the_root_is_noticed(desk, clean):
+    """SQLite reads it as a tree with few rows, and finds nothing wrong."""
+    epoch = await filled(desk, 200, clean=clean)
+    path = desk.folder / "gateway.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name='batch'").fetchone()[0] - 1
+    data = path.read_bytes()
+    leaf = data[:: opening.PAGE].rindex(b"\x0d")
+    overwrite(path, root * opening.PAGE, data[leaf * opening.PAGE :][: opening.PAGE])
+    store = await desk.open()
+    await salvage(store)
+    assert sorted(b.seq for b in await desk.drain(store) if b.epoch == epoch) == list(range(1, 201))
 
 
 async def test_damaged_files_do_not_pile_up(desk):
