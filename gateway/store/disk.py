@@ -15,7 +15,7 @@ import msgpack
 from gateway.errors import GatewayError, StoreDamaged
 from gateway.model import Batch
 from gateway.spans import Span, Spans
-from gateway.store import capacity, opening, salvage
+from gateway.store import capacity, frames, opening, salvage
 from gateway.store.capacity import ROW_HEAD, row_pages
 from gateway.store.job import Done, Found, Job, Known, Opened
 from gateway.store.opening import PAGE, DiskFailed, judge
@@ -96,6 +96,8 @@ class Disk:
 
     def _load(self) -> Opened:
         try:
+            if frames.is_damaged(Path(f"{self.path}-wal"), PAGE):
+                raise StoreDamaged("its write-ahead log is damaged")
             self._db = db = opening.connect(self.path, self._pages)
             db.execute(f"SELECT {_COLUMNS} FROM batch LIMIT 0")  # noqa: S608  (whether they are all there)
             opened = small(db)

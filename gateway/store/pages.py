@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -30,12 +30,17 @@ def rows(path: Path, reached: Spans) -> Iterator[Row | None]:
     """Rows that are not `reached`, page by page, whole or not; None for a page that has none of them."""
     with contextlib.suppress(OSError), path.open("rb") as file, _log(path) as log:
         for size in dict.fromkeys((_page_size(file.read(18)), PAGE)):  # the header may be damaged, too
-            pages = Pages(file, log, size)
+            logged = frames.read(log, size)
+            pages = Pages(file, log, size, logged.committed)
             freed = pages.freed()
             for number in range(1, pages.count + 1):
                 yield None
                 if not freed[number]:
                     yield from leaf(pages, number, reached)
+            pages = Pages(file, log, size, logged.committed | logged.behind)
+            for number in logged.behind:
+                yield None
+                yield from leaf(pages, number, reached)
 
 
 def _log(path: Path) -> BinaryIO:
@@ -52,11 +57,10 @@ def _page_size(head: bytes) -> int:
 
 
 class Pages:
-    """The pages of a file, by number from 1 on: the newest that is committed, in the file or in its log."""
+    """The pages of a file, by number from 1 on; `newer` says where in its log there is a newer content."""
 
-    def __init__(self, file: BinaryIO, log: BinaryIO, size: int) -> None:
-        self._file, self._log, self.size = file, log, size
-        self._newer = frames.committed(log, size)
+    def __init__(self, file: BinaryIO, log: BinaryIO, size: int, newer: Mapping[int, int]) -> None:
+        self._file, self._log, self.size, self._newer = file, log, size, newer
         self.count = max(-(-file.seek(0, 2) // size), *self._newer, 0)
 
     def __getitem__(self, number: int) -> bytes:

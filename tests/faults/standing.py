@@ -8,12 +8,13 @@ from io import BytesIO
 from promise import Key
 
 from gateway.spans import Spans
-from gateway.store.frames import committed
+from gateway.store import frames
 from gateway.store.opening import PAGE
 from gateway.store.pages import Pages, leaf
 from gateway.store.rows import is_whole, origin_of, parts
 
 DATABASE, LOG = "gateway.db", "gateway.db-wal"
+FRAME_HEAD = 24
 Files = dict[str, bytes]
 Place = tuple[str, int]
 """(file, first byte) of a page."""
@@ -23,7 +24,8 @@ class Watched(Pages):
     """Pages that remember which of them were read, in their order."""
 
     def __init__(self, files: Files) -> None:
-        super().__init__(BytesIO(files.get(DATABASE, b"")), BytesIO(files.get(LOG, b"")), PAGE)
+        log = BytesIO(files.get(LOG, b""))
+        super().__init__(BytesIO(files.get(DATABASE, b"")), log, PAGE, frames.read(log, PAGE).committed)
         self.read: list[Place] = []
 
     def __getitem__(self, number: int) -> bytes:
@@ -48,16 +50,20 @@ def places(files: Files) -> Iterator[tuple[Key, set[Place]]]:
 def untouched(before: Files, after: Files) -> set[Key]:
     """The batches that must be there still: no byte of their pages was changed.
 
-    The log is a chain: what was committed in it later than its first changed byte is as good as changed.
+    In the log the damage costs the frames that were hit, the one behind each of them, and all that was committed later
+    where that cannot be told from writes torn by a power cut.
     """
-    log = before.get(LOG, b"")
-    chain = committed(BytesIO(log[: _alike(log, after.get(LOG, b""))]), PAGE).values()
+    log, now = before.get(LOG, b""), after.get(LOG, b"")
+    chain = frames.read(BytesIO(log[: _alike(log, now)]), PAGE).committed.values()
+    is_told = frames.read(BytesIO(now), PAGE).damaged
 
     def is_sound(place: Place) -> bool:
         name, first = place
-        if name == LOG:
-            return first in chain
-        return before[name][first : first + PAGE] == after.get(name, b"")[first : first + PAGE]
+        if name == LOG and first in chain:
+            return True
+        begin = first if name == DATABASE else first - PAGE - 2 * FRAME_HEAD
+        same = before[name][max(0, begin) : first + PAGE] == after.get(name, b"")[max(0, begin) : first + PAGE]
+        return same and (name == DATABASE or is_told)
 
     return {key for key, standing in places(before) if all(map(is_sound, standing))}
 

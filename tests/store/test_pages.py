@@ -20,6 +20,7 @@ from gateway.store.pages import Pages, leaf, rows
 from gateway.store.rows import Row, is_whole, row_id
 
 KEEP_LOG = "PRAGMA wal_autocheckpoint=0"
+FRAME = 24 + opening.PAGE
 
 
 def row(seq, size, run=1, origin="0123456789abcdef" + "b" * 12):
@@ -170,15 +171,54 @@ def test_a_log_in_either_order_of_bytes_is_read(tmp_path):
     found = {}
     for magic, order in ((0x377F0682, "<"), (0x377F0683, ">")):
         head = struct.pack(">I", magic) + log[4:24]
-        sums = frames.checksums(order, head, (0, 0))
-        turned = head + struct.pack(">II", *sums)
-        for at in range(32, len(log), 24 + opening.PAGE):
-            start, page = log[at : at + 8], log[at + 24 : at + 24 + opening.PAGE]
-            sums = frames.checksums(order, start + page, sums)
-            turned += start + log[at + 8 : at + 16] + struct.pack(">II", *sums) + page
-        found[order] = frames.committed(io.BytesIO(turned), opening.PAGE)
-    assert found["<"] == found[">"] == frames.committed(io.BytesIO(log), opening.PAGE)
+        last = frames.checksum(order, head, bytes(8))
+        turned = head + last
+        for at in range(32, len(log), FRAME):
+            start, page = log[at : at + 8], log[at + 24 : at + FRAME]
+            last = frames.checksum(order, start + page, last)
+            turned += start + log[at + 8 : at + 16] + last + page
+        found[order] = frames.read(io.BytesIO(turned), opening.PAGE).committed
+    assert found["<"] == found[">"] == frames.read(io.BytesIO(log), opening.PAGE).committed
     assert len(found["<"]) > 5
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A database of which everything but its first page is in its log: a commit for each of 60 rows."""
+    path = tmp_path / "gateway.db"
+    with contextlib.closing(connect(path)) as db:
+        for seq in range(1, 61):
+            insert(db, row(seq, 400))
+        return copied(path)
+
+
+def test_a_damaged_frame_of_the_log_costs_what_it_held(logged):
+    """SQLite reads the log up to there only."""
+    log = logged.with_name("copy.db-wal")
+    whole = log.read_bytes()
+    last_two = [at for at in range(32, len(whole), FRAME) if any(whole[at + 4 : at + 8])][-3] + FRAME
+    for at in range(32, last_two, 5 * FRAME):
+        log.write_bytes(whole[: at + 100] + b"\xa5" * 300 + whole[at + 400 :])
+        assert frames.is_damaged(log, opening.PAGE)
+        assert len(raw(logged)) >= 58
+    log.write_bytes(bytes(512) + whole[512:])
+    assert frames.is_damaged(log, opening.PAGE)
+    assert len(raw(logged)) == 60
+
+
+def test_a_log_torn_by_a_power_cut_is_not_damaged(logged):
+    """Its last transaction may be there in part, and behind it there may be what is left of an earlier one."""
+    log = logged.with_name("copy.db-wal")
+    whole = log.read_bytes()
+    commits = [at for at in range(32, len(whole), FRAME) if any(whole[at + 4 : at + 8])]
+    assert not frames.is_damaged(log, opening.PAGE)
+    assert not frames.is_damaged(log.with_name("none"), opening.PAGE)
+    for at in range(commits[-2] + FRAME, len(whole), 512):
+        log.write_bytes(whole[:at] + bytes(512) + whole[at + 512 :])
+        assert not frames.is_damaged(log, opening.PAGE)
+    for cut in range(0, len(whole), 999):
+        log.write_bytes(whole[:cut])
+        assert not frames.is_damaged(log, opening.PAGE)
 
 
 # ---- garbage ---------------------------------------------------------------------------------------------------------
@@ -200,7 +240,7 @@ def test_garbage_gives_no_whole_row_and_raises_nothing(page, other, head):
     first = b"SQLite format 3\0\x04\0" if head else b""
     file = b"".join(part[:1024].ljust(1024, b"\0") for part in (first + other, page, b"\x0d" + page[1:], other))
     log = io.BytesIO(other)
-    pages = Pages(io.BytesIO(file), log, 1024)
+    pages = Pages(io.BytesIO(file), log, 1024, frames.read(log, 1024).behind)
     pages.freed()
     for number in range(1, pages.count + 2):
         assert not [found for found in leaf(pages, number, Spans()) if is_whole(found)]
