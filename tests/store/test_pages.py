@@ -184,11 +184,11 @@ def test_a_log_in_either_order_of_bytes_is_read(tmp_path):
 
 @pytest.fixture
 def logged(tmp_path):
-    """A database of which everything but its first page is in its log: a commit for each of 60 rows."""
+    """A database of which everything but its first page is in its log: a commit for each of 60 rows, a large last."""
     path = tmp_path / "gateway.db"
     with contextlib.closing(connect(path)) as db:
         for seq in range(1, 61):
-            insert(db, row(seq, 400))
+            insert(db, row(seq, 400 if seq < 60 else 5000))
         return copied(path)
 
 
