@@ -23,6 +23,7 @@ _LEAF = 0x0D  # of a table, which `batch` is
 _COLUMNS = len(Row._fields)
 _INTEGERS = (0, 1, 2, 3, 4, 6, 8)  # bytes by serial type; the first is NULL
 _IDS = range(1, row_id("t", LAST_RUN, LAST_SEQ) + 1)
+_SURELY = 16  # so many numbers of pages in a row are no chance
 _LARGEST = 2**21  # bytes of a row; a batch has 48 KiB, a message 1 MiB
 
 
@@ -75,19 +76,29 @@ class Pages:
             return bytes(self.size)
 
     def freed(self) -> bytearray:
-        """Mark the pages whose rows were deleted, as far as the file says so (section "The Freelist")."""
+        """Mark the pages whose rows were deleted (section "The Freelist"), as far as the header leads to the lists of
+        them; without a header, as far as a page can be nothing else than such a list.
+        """
         freed = bytearray(self.count + 1)
         head = self[1]
-        trunk = _number(head, 32, 4) if head.startswith(MAGIC) else 0
-        while 0 < trunk <= self.count and not freed[trunk]:
-            following, count, *leaves = struct.unpack(f">{self.size // 4}I", self[trunk])
-            if count > len(leaves):
-                break  # this is none
-            for page in (trunk, *leaves[:count]):
+        at = _number(head, 32, 4)
+        while head.startswith(MAGIC) and 0 < at <= self.count and not freed[at]:
+            following, listed = self._trunk(at)
+            for page in (at, *listed):
                 if page <= self.count:
                     freed[page] = 1
-            trunk = following
+            at = following
+        for number in () if head.startswith(MAGIC) else range(1, self.count + 1):
+            _, listed = self._trunk(number)
+            if len(set(listed)) == len(listed) >= _SURELY and min(listed) > 0 and max(listed) <= self.count:
+                for page in listed:
+                    freed[page] = 1
         return freed
+
+    def _trunk(self, number: int) -> tuple[int, list[int]]:
+        """Read a page as a list of free ones: (the list's next page, free pages); (0, []) when it is none."""
+        following, count, *listed = struct.unpack(f">{self.size // 4}I", self[number])
+        return (following, listed[:count]) if count <= len(listed) else (0, [])
 
     def payload(self, page: bytes, at: int, length: int) -> bytes:
         """Collect a cell's payload; short when its overflow pages end early (section "B-tree Pages")."""
