@@ -191,6 +191,20 @@ async def test_a_damaged_page_costs_what_stood_on_it(desk):
     assert 1 <= max(costs.values()) <= 8
 
 
+@pytest.mark.parametrize("size", [0, 1, 500])
+async def test_what_the_log_holds_outlives_the_file(desk, size):
+    store = await desk.open()
+    await desk.feed(store, 10)
+    await store.commit()
+    files = {path: path.read_bytes() for path in desk.folder.glob("gateway.db*") if path.suffix != ".db-shm"}
+    await desk.crash(store)
+    for path, content in files.items():
+        path.write_bytes(content if path.suffix == ".db-wal" else content[:size])
+    store = await desk.open()
+    await salvage(store)
+    assert [b.seq for b in await desk.drain(store) if b.stream == "t"] == list(range(1, 11))
+
+
 async def test_a_file_that_breaks_while_the_agent_runs_is_replaced(desk):
     store = await desk.open()
     await desk.feed(store, 200, 50)
