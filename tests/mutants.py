@@ -108,6 +108,20 @@ MUTANTS = (
         "True",
         "tests/uplink/test_faults.py -k leaves_room",
     ),
+    Mutant(
+        "rows are looked for where nothing leads to",
+        "gateway/store/salvage.py",
+        "chain(_by_tree(path), pages.rows(path, reached))",
+        "chain(_by_tree(path))",
+        "tests/store/test_store_damage.py -k stood_on_it",
+    ),
+    Mutant(
+        "a torn log is no damaged one",
+        "gateway/store/frames.py",
+        "found.damaged = commits > has_head",
+        "found.damaged = commits > 0",
+        "tests/store/test_pages.py -k torn",
+    ),
     Mutant("quiet gap after a time-out", LINK, "QUIET_GAP = 0.3", "QUIET_GAP = 0.0", TIME),
     Mutant(
         "drain before a request",

@@ -15,10 +15,10 @@ import msgpack
 from gateway.errors import GatewayError, StoreDamaged
 from gateway.model import Batch
 from gateway.spans import Span, Spans
-from gateway.store import capacity, opening, salvage
+from gateway.store import capacity, frames, opening, salvage
 from gateway.store.capacity import ROW_HEAD, row_pages
 from gateway.store.job import Done, Found, Job, Known, Opened
-from gateway.store.opening import DiskFailed, judge
+from gateway.store.opening import PAGE, DiskFailed, judge
 from gateway.store.rows import (
     STREAMS,
     Row,
@@ -58,7 +58,7 @@ class Disk:
         self._kept_bytes = 0
         self._db: sqlite3.Connection | None = None
         self._run = Run(0, "")
-        self._salvaging: Iterator[Row] = iter(())
+        self._salvaging: Iterator[Row | None] = iter(())
         self._known = Known()
 
     @property
@@ -109,11 +109,14 @@ class Disk:
 
     def _load(self) -> Opened:
         try:
+            if frames.is_damaged(Path(f"{self.path}-wal"), PAGE):
+                raise StoreDamaged("its write-ahead log is damaged")
             self._db = db = opening.connect(self.path, self._pages)
+            db.execute(f"SELECT {_COLUMNS} FROM batch LIMIT 0")  # noqa: S608  (whether they are all there)
             opened = small(db)
             runs = opened.found.runs
-            if (last := last_own(runs)) and not runs[last].ended:
-                opening.check(db, self.path)
+            if last := last_own(runs):
+                opening.check(db, self.path, clean=bool(runs[last].ended))
             self._scan(db, opened.found)
             if opened.salvaging:  # the last run ended before all was brought over
                 self._salvaging = salvage.rows(self.path.with_name(opened.salvaging))
@@ -131,7 +134,9 @@ class Disk:
     def _scan(self, db: sqlite3.Connection, found: Found) -> None:
         """Look at every row without its data: months of backlog are a few ranges."""
         runs = found.runs
+        rows = 0
         for first, last, kept, total, size in islands(db):
+            rows += last - first + 1
             (found.kept if kept else found.pending).add(first, last)
             if kept:
                 self._kept_bytes += size
@@ -145,6 +150,9 @@ class Disk:
                 runs[number] = Run(number, origin_of(first, str(row[0]))[0], "unclean")
                 db.execute("INSERT INTO run VALUES(?,?,?,0,0,0)", (number, runs[number].epoch, "unclean"))
             runs[number] = runs[number].reached(last)
+        count = db.execute("SELECT count(*) FROM batch").fetchone()[0]
+        if rows != count:  # a damaged row id hides its neighbours from every search
+            raise StoreDamaged(f"there are {count} rows, and {rows} can be found")
         known = self._known
         for span in known.uncounted:
             found.counted += readings(db, span)
@@ -189,7 +197,7 @@ class Disk:
         found = Found()
         try:
             with self._transaction() as db:
-                for row in rows:
+                for row in filter(None, rows):
                     self._salvage_row(db, row, found)
                 if not rows:
                     db.execute("DELETE FROM state WHERE key='.salvage'")

@@ -76,7 +76,7 @@ class Incoming:
         except opening.FAILURES as error:
             raise self._failed(error) from error
         try:
-            opening.check(db, self._path)
+            opening.check(db, self._path, clean=False)
         except StoreDamaged as error:
             opening.close(db)
             raise self._damaged(str(error)) from error

@@ -109,16 +109,16 @@ def rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
     query = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
     while first <= last:
         try:
-            found = db.execute(query, (first, last, _CHUNK)).fetchall()
+            found = [salvage.as_row(row) for row in db.execute(query, (first, last, _CHUNK))]
         except opening.FAILURES as error:
             if isinstance(opening.judge(error), opening.DiskFailed) or opening.code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise
             yield from salvage.lane_rows(db, first, last)
             return
-        yield from (Row(*row) for row in found)
+        yield from found
         if len(found) < _CHUNK:
             return
-        first = found[-1][0] + 1
+        first = found[-1].id + 1
 
 
 def places(db: sqlite3.Connection) -> Iterator[tuple[str, int]]:
@@ -230,9 +230,9 @@ def _place(db: sqlite3.Connection, run: Run, stream: str, by_boot: dict[str, int
 def _time(db: sqlite3.Connection, identity: int | None, by_boot: dict[str, int]) -> int | None:
     """Wall time of a row in ms, as it will be sent."""
     found = db.execute("SELECT * FROM batch WHERE id=?", (identity,)).fetchone()
-    if found is None or not is_whole(Row(*found)):
+    if found is None or not is_whole(salvage.as_row(found)):
         return None
-    return corrected(to_batch(Row(*found)), by_boot).t0
+    return corrected(to_batch(salvage.as_row(found)), by_boot).t0
 
 
 def _size(path: Path) -> int:

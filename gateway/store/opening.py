@@ -16,7 +16,9 @@ PAGE = 1024
 CHECKPOINT = 128
 """Pages in the write-ahead log after which they are moved into the file."""
 _ASIDE_KEPT = 2
-_CHECK_BELOW = 16 * 2**20  # bytes; above, a full check takes seconds on flash, and every row has its own CRC
+_HEADER = 100  # bytes
+_CHECK_BELOW, _CHECK_CLEAN_BELOW = 16 * 2**20, 4 * 2**20
+"""Bytes; above, a full check takes seconds on flash, and every row has its own CRC."""
 
 _TABLES = """
 CREATE TABLE batch(id INTEGER PRIMARY KEY,kept,n,t0,m0,clk,zipped,origin,crc,data);
@@ -68,6 +70,7 @@ def judge(error: Exception) -> DiskFailed | StoreDamaged:
 
 def connect(path: Path, pages: int) -> sqlite3.Connection:
     """Open or create the database, at most so many pages large. One of FAILURES when it cannot be used."""
+    _spare_log(path)
     db = sqlite3.connect(path, isolation_level=None, cached_statements=32)
     try:
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged text is caught by the row's CRC
@@ -112,14 +115,18 @@ def is_newer(path: Path) -> bool:
 
 
 def read_only(path: Path) -> sqlite3.Connection:
+    _spare_log(path)
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     db.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return db
 
 
-def check(db: sqlite3.Connection, path: Path) -> None:
-    """Look through a file that was not closed cleanly, unless it is too large. StoreDamaged when it is not sound."""
-    if path.stat().st_size <= _CHECK_BELOW:
+def check(db: sqlite3.Connection, path: Path, clean: bool) -> None:
+    """Look through a file unless it is too large, sooner if it was closed cleanly. StoreDamaged when it is not sound.
+
+    Reading alone does not find everything: a leaf in the place of the root is a sound tree with few rows.
+    """
+    if path.stat().st_size <= (_CHECK_CLEAN_BELOW if clean else _CHECK_BELOW):
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise StoreDamaged(verdict)
@@ -151,6 +158,14 @@ def sizes(path: Path) -> int:
 def asides(path: Path, kind: str) -> list[Path]:
     """Files that were moved aside."""
     return [old for old in path.parent.glob(f"{path.name}.{kind}-*") if old.name.rpartition("-")[2].isdigit()]
+
+
+def _spare_log(path: Path) -> None:
+    """Fail where a file is as good as empty and its log is not: SQLite would throw the log away."""
+    log = Path(f"{path}-wal")
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size < _HEADER and log.stat().st_size:
+            raise sqlite3.DatabaseError("the file is cut off, its log is not")
 
 
 def _number(aside: Path) -> int:

@@ -5,21 +5,36 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+from gateway.spans import Spans
+from gateway.store import pages
 from gateway.store.opening import FAILURES, read_only
 from gateway.store.rows import STREAMS, Row, is_whole, lane
 
 _SELECT = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """Every row of the file that can be read and is whole."""
+def rows(path: Path) -> Iterator[Row | None]:
+    """Every row of the file that can be read and is whole; None now and then, where a page has none.
+
+    SQLite's tree leads to most of them, in order. What stood below a damaged page of it is looked for on all pages.
+    """
+    reached = Spans()
+    for found in chain(_by_tree(path), pages.rows(path, reached)):
+        if found is None:
+            yield None
+        elif is_whole(found):
+            reached.add(found.id)  # its page may be there twice
+            yield found
+
+
+def _by_tree(path: Path) -> Iterator[Row]:
     with contextlib.suppress(*FAILURES), contextlib.closing(read_only(path)) as db:
         for stream in STREAMS:
-            for row in lane_rows(db, *lane(stream)):
-                if is_whole(row):
-                    yield row
+            yield from lane_rows(db, *lane(stream))
 
 
 def table(path: Path, query: str) -> list[tuple[object, ...]]:
@@ -35,7 +50,7 @@ def lane_rows(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
     while first <= last:
         try:
             for found in db.execute(_SELECT, (first, last)):
-                row = Row(*found)
+                row = as_row(found)
                 if row.id < first:
                     continue  # a page in another's place: following it would lead round in circles
                 if step:
@@ -57,4 +72,11 @@ def _back(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
     """Read downwards until the damage."""
     with contextlib.suppress(*FAILURES):
         for found in db.execute(_SELECT + " DESC", (first, last)):
-            yield Row(*found)
+            yield as_row(found)
+
+
+def as_row(found: tuple[Any, ...]) -> Row:
+    """Take what a query for all columns has found. sqlite3.DatabaseError when the schema has lost one."""
+    if len(found) != len(Row._fields):
+        raise sqlite3.DatabaseError(f"table batch has {len(found)} columns instead of {len(Row._fields)}")
+    return Row(*found)

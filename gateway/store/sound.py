@@ -20,7 +20,8 @@ _SHAPES = {"run": (int, str, str, int, int, int), "state": (str, bytes | str), "
 
 def is_sound(table: str, row: Row) -> bool:
     """Whether the row of `run`, `state` or `birth` can be what was written there."""
-    if not all(map(isinstance, row, _SHAPES[table])):
+    shape = _SHAPES[table]
+    if len(row) != len(shape) or not all(map(isinstance, row, shape)):
         return False
     try:
         return _CONTENTS[table](row)

@@ -79,6 +79,8 @@ class Writer:
             await self._call(self._disk.shut)
             if not isinstance(error, DiskFailed | StoreDamaged):
                 raise
+            if isinstance(error, StoreDamaged) and opened.aside is None:
+                return await self._reopen(str(error))
             self.fail(str(error))
             return False
         book.absorb(found)

@@ -12,11 +12,12 @@ from typing import Any
 
 from catalogue import Outcome, Round, fault
 from power_cuts import SITES, heard, memory, recorded
-from promise import Promise, Verdict, judge, weight
+from promise import Key, Promise, Verdict, judge, weight
 from recording import LOST, THERE, TORN, Folder, rebuild
+from standing import DATABASE, LOG, Files, untouched
 
-DATABASE, LOG = "gateway.db", "gateway.db-wal"
-Files = dict[str, bytes]
+Spoiled = tuple[Files, Promise, set[Key]]
+"""What is left of a store, what it has promised, and the batches that must be there whatever has happened."""
 
 
 def at_random(round_: Round, name: str, lies: bool = False) -> tuple[Files, Promise]:
@@ -35,24 +36,37 @@ def at_random(round_: Round, name: str, lies: bool = False) -> tuple[Files, Prom
     return folder.after(chance.choice((LOST, TORN)) if lies else THERE, chance), promise
 
 
-async def spoiled(round_: Round, spoil: Callable[[Round], tuple[Files, Promise]]) -> tuple[Verdict, str]:
-    """Open as many spoiled stores: they must serve, and give nothing wrong. The rest is the damage."""
-    total, gone, most, slowest = Verdict(), 0, 0, 0.0
+async def spoiled(round_: Round, spoil: Callable[[Round], Spoiled]) -> Outcome:
+    """Open as many spoiled stores: they must serve, give nothing wrong, and all that was not spoiled. The rest of what
+    is missing is the damage.
+    """
+    total, gone, shares, slowest = Verdict(), 0, [], 0.0
     with memory() as home:
         folder = Path(home, "store")
-        for _ in range(round_.times):
-            files, promise = spoil(round_)
+        for turn in range(round_.times):
+            files, promise, sound = spoil(round_)
             rebuild(folder, files)
             began = time.monotonic()
             verdict = await judge(folder, promise, damaged=True)
             slowest = max(slowest, time.monotonic() - began)
-            owed = sum(map(weight, promise.owed(strict=False))) or 1
-            gone += bool(verdict.lost)
-            most = max(most, min(100, 100 * verdict.lost // owed))
-            verdict.lost, verdict.seen = 0, [seen for seen in verdict.seen if "missing" not in seen]
+            owed = promise.owed(strict=False)
+            gone += bool(verdict.missing)
+            shares.append(100 * len(verdict.missing) / (len(owed) or 1))
+            kept_for_later = (folder / f"{DATABASE}.newer-1").exists()  # its number was hit
+            beyond = set() if kept_for_later else verdict.missing & sound
+            verdict.lost = sum(map(weight, beyond))
+            verdict.seen = [f"{turn}: {seen}" for seen in verdict.seen if "missing" not in seen]
+            if beyond:
+                verdict.seen.append(f"{turn}: {len(beyond)} batches are lost that stood on sound pages")
             total += verdict
-    note = f"{gone} stores lost readings, the worst {most} % of them; served again after {slowest:.1f} s at most"
-    return total, note + (f"; damage that nobody has met yet is left in {total.unsound}" if total.unsound else "")
+    note = (
+        f"{gone} stores lost batches, {sum(shares) / len(shares):.1f} % of them on average, {max(shares):.0f} % at "
+        f"worst; served again after {slowest:.1f} s at most"
+    )
+    if total.unsound:
+        note += f"; damage that nobody has met yet is left in {total.unsound}"
+    note = "; ".join(total.seen) if total.wrong or total.lost else note
+    return Outcome(round_.times, total.lost, total.again, total.wrong, note=note)
 
 
 @fault(
@@ -63,8 +77,9 @@ async def spoiled(round_: Round, spoil: Callable[[Round], tuple[Files, Promise]]
     quick=150,
 )
 async def lying(round_: Round) -> Outcome:
-    total, note = await spoiled(round_, lambda round_: at_random(round_, round_.chance.choice(list(SITES)), lies=True))
-    return Outcome(round_.times, 0, total.again, total.wrong, note="; ".join(total.seen) if total.wrong else note)
+    return await spoiled(
+        round_, lambda round_: (*at_random(round_, round_.chance.choice(list(SITES)), lies=True), set())
+    )
 
 
 def zeroed(content: bytearray, chance: random.Random) -> None:
@@ -99,9 +114,10 @@ def cut_short(content: bytearray, chance: random.Random) -> None:
 HOW: Sequence[Callable[[bytearray, random.Random], None]] = (zeroed, noise, flipped, moved, cut_short)
 
 
-def damaged(round_: Round) -> tuple[Files, Promise]:
+def damaged(round_: Round) -> Spoiled:
     chance = round_.chance
-    files, promise = at_random(round_, chance.choice(list(SITES)))
+    before, promise = at_random(round_, chance.choice(list(SITES)))
+    files = dict(before)
     there = [name for name in (DATABASE, DATABASE, LOG) if len(files.get(name, b"")) >= 1024]
     if there:
         name = chance.choice(there)
@@ -110,19 +126,19 @@ def damaged(round_: Round) -> tuple[Files, Promise]:
         files[name] = bytes(content)
         if chance.random() < 0.3:  # an older database without its log, or the log of another one
             files.pop(LOG, None)
-    return files, promise
+    return files, promise, untouched(before, files)
 
 
 @fault(
     "P11",
     "Pages of the database or of its log are zeroed, overwritten, swapped or cut off, bits flip",
-    "What can be read is brought over into a fresh store, which serves within seconds; no wrong value.",
+    "What can be read is brought over into a fresh store, which serves within seconds; no wrong value. Lost are the "
+    "batches of which a page was hit, and of the log what was committed behind the damage.",
     times=4000,
     quick=300,
 )
 async def damage(round_: Round) -> Outcome:
-    total, note = await spoiled(round_, damaged)
-    return Outcome(round_.times, 0, total.again, total.wrong, note="; ".join(total.seen) if total.wrong else note)
+    return await spoiled(round_, damaged)
 
 
 @fault(

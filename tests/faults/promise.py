@@ -78,7 +78,7 @@ def weight(batch: Key) -> int:
 class Verdict:
     """Of one look: readings lost, values wrong, batches settled that are there once more, and what was seen.
 
-    `unsound` are databases with damage that nobody has met yet.
+    `unsound` are databases with damage that nobody has met yet; `missing` are the batches behind `lost`.
     """
 
     lost: int = 0
@@ -86,6 +86,7 @@ class Verdict:
     again: int = 0
     unsound: int = 0
     seen: list[str] = field(default_factory=list)
+    missing: set[Key] = field(default_factory=set)
 
     def __add__(self, other: Verdict) -> Verdict:
         seen = [*self.seen, *other.seen][:12]
@@ -157,6 +158,8 @@ async def drain(store: Store) -> list[Batch]:
                 batches.append(batch)
             elif store._writer._tasks:
                 await asyncio.gather(*store._writer._tasks)
+            elif store._writer.salvaging:  # damage was met only now
+                await salvaged(store)
             else:
                 break
         await store.commit()  # with `strict` announcements are given only then
@@ -171,7 +174,7 @@ def _compare(
         verdict.is_wrong("an epoch or a batch twice")
     bodies = [msgpack.unpackb(batch.data) for batch in batches if batch.stream == "e"]
     announced = {one for body in bodies for one in keys(body.get("data", {}).get("dropped", []))}
-    missing = promise.owed(strict) - announced - {batch.key for batch in found}
+    verdict.missing = missing = promise.owed(strict) - announced - {batch.key for batch in found}
     if missing:
         verdict.lost += sum(map(weight, missing))
         verdict.seen.append(f"missing: {sorted(missing)[:5]}")

@@ -158,6 +158,53 @@ async def test_every_page_can_be_lost_and_the_store_goes_on(desk, clean):
             await desk.close(store)
 
 
+async def test_a_damaged_page_costs_what_stood_on_it(desk):
+    """Also one that leads to others: the root of the table, the pages below it, and the header of the file."""
+    store = await desk.open()
+    for count in (4, 4, 4, 4, 600) * 100:
+        await desk.feed(store, count=count)
+    await store.commit()
+    await desk.crash(store)
+    path = desk.folder / "gateway.db"
+    lock = (desk.folder / "gateway.lock").read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name='batch'").fetchone()[0] - 1
+    sound = path.read_bytes()
+    kinds = sound[:: opening.PAGE]
+    interior = [page for page, kind in enumerate(kinds) if kind == 0x05]
+    leaves = [page for page, kind in enumerate(kinds) if kind == 0x0D]
+    assert root in interior
+    assert len(interior) > 2
+    costs = {}
+    for page in [0, *interior, *leaves[::5], *range(1, len(kinds), 25)]:
+        for old in desk.folder.iterdir():
+            old.unlink()
+        (desk.folder / "gateway.lock").write_bytes(lock)
+        path.write_bytes(sound)
+        overwrite(path, page * opening.PAGE, bytes(opening.PAGE))
+        desk.given.clear()
+        store = await desk.open()
+        await salvage(store)
+        costs[page] = 500 - len([batch for batch in await desk.drain(store) if batch.stream == "t"])
+        await desk.close(store)
+    assert {costs[page] for page in [0, *interior]} == {0}
+    assert 1 <= max(costs.values()) <= 8
+
+
+@pytest.mark.parametrize("size", [0, 1, 500])
+async def test_what_the_log_holds_outlives_the_file(desk, size):
+    store = await desk.open()
+    await desk.feed(store, 10)
+    await store.commit()
+    files = {path: path.read_bytes() for path in desk.folder.glob("gateway.db*") if path.suffix != ".db-shm"}
+    await desk.crash(store)
+    for path, content in files.items():
+        path.write_bytes(content if path.suffix == ".db-wal" else content[:size])
+    store = await desk.open()
+    await salvage(store)
+    assert [b.seq for b in await desk.drain(store) if b.stream == "t"] == list(range(1, 11))
+
+
 async def test_a_file_that_breaks_while_the_agent_runs_is_replaced(desk):
     store = await desk.open()
     await desk.feed(store, 200, 50)
@@ -270,6 +317,55 @@ async def test_a_schema_that_is_not_even_text_is_moved_aside(desk):
     store = await desk.open()
     await salvage(store)
     assert event_codes(await desk.drain(store)) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "damaged"),
+    [(b"epoch,ended", b"epoch,endee"), (b"epoch,ended", b"epochlended"), (b"zipped,origin", b"zippedlorigin")],
+)
+async def test_a_schema_with_other_columns_is_moved_aside(desk, columns, damaged):
+    """Reading finds nothing wrong; the first write would fail, now and for ever."""
+    epoch = await filled(desk, 30, clean=True)
+    path = desk.folder / "gateway.db"
+    overwrite(path, path.read_bytes().index(columns), damaged)
+    store = await desk.open()
+    await salvage(store)
+    batches = await desk.drain(store)
+    assert event_codes(batches) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+    assert [b.seq for b in batches if b.epoch == epoch] == list(range(1, 31))
+
+
+async def test_a_damaged_row_id_does_not_hide_its_neighbours(desk):
+    """A search passes over what stands behind an id that is too large; not every file is looked through."""
+    epoch = await filled(desk, 200, clean=True)
+    path = desk.folder / "gateway.db"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE large AS SELECT zeroblob(5000000)")
+        (identity,) = db.execute("SELECT id FROM batch WHERE id & 0xffff = 50").fetchone()
+    number = bytes(0x80 | identity >> shift & 0x7F for shift in range(57, 7, -7)) + bytes([identity & 0xFF])
+    data = path.read_bytes()
+    assert data.count(number) == 1, "not on a page that leads to others"
+    at = data.index(number) + 1
+    overwrite(path, at, bytes([data[at] ^ 1]))
+    store = await desk.open()
+    await salvage(store)
+    seqs = [b.seq for b in await desk.drain(store) if b.epoch == epoch]
+    assert seqs == [n for n in range(1, 201) if n != 50]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_a_leaf_in_the_place_of_the_root_is_noticed(desk, clean):
+    """SQLite reads it as a tree with few rows, and finds nothing wrong."""
+    epoch = await filled(desk, 200, clean=clean)
+    path = desk.folder / "gateway.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name='batch'").fetchone()[0] - 1
+    data = path.read_bytes()
+    leaf = data[:: opening.PAGE].rindex(b"\x0d")
+    overwrite(path, root * opening.PAGE, data[leaf * opening.PAGE :][: opening.PAGE])
+    store = await desk.open()
+    await salvage(store)
+    assert sorted(b.seq for b in await desk.drain(store) if b.epoch == epoch) == list(range(1, 201))
 
 
 async def test_damaged_files_do_not_pile_up(desk):
