@@ -10,11 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import hypothesis
 import pytest
 
 from gateway.clock import Clock
 
 os.environ["GATEWAY_STRICT"] = "1"
+hypothesis.settings.register_profile("gateway", deadline=None)  # no test judges how fast the machine is
+hypothesis.settings.load_profile("gateway")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -108,7 +108,8 @@ async def cut_once(disk: Rig, keeper: Keeping, round_: Round, how: str, most: in
             await keeper.start(close=round_.chance.random() < 0.5, **site)
         await asyncio.wait({cutting}, timeout=0.005)
     cut = await cutting
-    await keeper.until(lambda: keeper.said[-1].get("at", 0) >= cut)  # its words may still be in the pipe
+    # Its words may still be in the pipe.
+    await keeper.until(lambda: any(said.get("at", 0) >= cut for said in keeper.said[-1:]))
     settings = {key: value for key, value in site.items() if key != "rounds"}
     return await disk.judged(keeper.folder.name, keeper.promise(cut), **settings)
 

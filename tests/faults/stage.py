@@ -92,7 +92,7 @@ class Stage:
         given = self.field.answers
         await self.until(lambda: all(len(given[unit]) >= n for unit, n in wanted.items()), "answers", 30.0 + times)
 
-    async def recovered(self, seconds: float = 60.0) -> float:
+    async def recovered(self, seconds: float = 120.0) -> float:
         """Wait until all that is owed now has arrived, and a live reading of each device of after; the time it took."""
         began, owed = time.monotonic(), list(self.owed())
         lively = asyncio.ensure_future(self.lively(seconds))

@@ -96,6 +96,7 @@ async def test_a_refusal_for_now_keeps_everything(fake_broker: Any, rig: Any, un
     for i in range(30):
         await gateway.read(float(i))
     await until(lambda: gateway.publisher.counters.refused >= 4, "a refusal and some probes")
+    await until(lambda: fake_broker.kinds("event"), "the event that says so")
     assert gateway.store.stats()["acked"] == 0
     events = [message.body() for message in fake_broker.kinds("event")]
     assert [(event["code"], event["state"]) for event in events] == [("refused", "raised")]
