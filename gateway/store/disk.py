@@ -53,18 +53,14 @@ class Disk:
 
     def __init__(self, folder: Path, cap: int, keep: int) -> None:
         self.path = folder / NAME
-        self._pages, self._job_bytes = capacity.pages(cap), capacity.job_bytes(cap)
+        self._pages = capacity.pages(cap)
+        self.job_bytes = capacity.job_bytes(cap)  # of data that one job may hold: it bounds the write-ahead log
         self._keep = keep
         self._kept_bytes = 0
         self._db: sqlite3.Connection | None = None
         self._run = Run(0, "")
         self._salvaging: Iterator[Row | None] = iter(())
         self._known = Known()
-
-    @property
-    def job_bytes(self) -> int:
-        """Bytes of data that one job may hold: it bounds the write-ahead log."""
-        return self._job_bytes
 
     @property
     def is_open(self) -> bool:
