@@ -19,10 +19,13 @@ _ORDER = {0x377F0682: "<", 0x377F0683: ">"}
 
 @dataclass(slots=True)
 class Log:
-    """Page -> where in the log its newest content begins: what is `committed`, and what stands `behind` the damage."""
+    """Page -> where in the log its newest content begins: what is `committed`, what was committed `behind` the damage,
+    and what is there of a transaction whose end was hit, or was never written.
+    """
 
     committed: dict[int, int] = field(default_factory=dict)
     behind: dict[int, int] = field(default_factory=dict)
+    unfinished: dict[int, int] = field(default_factory=dict)
     damaged: bool = False
 
 
@@ -54,17 +57,15 @@ def read(log: BinaryIO, size: int) -> Log:
         fits = frame[8:16] == salts and frame[16:24] == checksum(order, frame[:8] + frame[_FRAME_HEAD:], before)
         before = frame[16:24]
         page, commit = struct.unpack(">II", frame[:8])
-        if unbroken and not fits:
-            unbroken, found.behind = False, since_commit
-        if unbroken:
+        unbroken = unbroken and fits
+        if fits:
             since_commit[page] = at
-            if commit:
-                found.committed |= since_commit
-                since_commit = {}
-        elif fits:
-            found.behind[page] = at
-            commits += commit > 0
+        if fits and commit:
+            (found.committed if unbroken else found.behind).update(since_commit)
+            since_commit = {}
+            commits += not unbroken
     found.damaged = commits > has_head
+    found.unfinished = {} if unbroken else since_commit
     return found
 
 

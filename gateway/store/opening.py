@@ -16,7 +16,8 @@ PAGE = 1024
 CHECKPOINT = 128
 """Pages in the write-ahead log after which they are moved into the file."""
 _ASIDE_KEPT = 2
-_HEADER = 100  # bytes
+_HEADER, _WRITE_VERSION, _WAL = 100, 18, 2
+"""Bytes of the file's header, where in it stands what a writer must understand, and the largest that SQLite does."""
 _CHECK_BELOW, _CHECK_CLEAN_BELOW = 16 * 2**20, 4 * 2**20
 """Bytes; above, a full check takes seconds on flash, and every row has its own CRC."""
 
@@ -71,10 +72,13 @@ def judge(error: Exception) -> DiskFailed | StoreDamaged:
 def connect(path: Path, pages: int) -> sqlite3.Connection:
     """Open or create the database, at most so many pages large. One of FAILURES when it cannot be used."""
     _spare_log(path)
+    _be_writable(path)
     db = sqlite3.connect(path, isolation_level=None, cached_statements=32)
     try:
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # a damaged text is caught by the row's CRC
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version < 0:
+            raise sqlite3.DatabaseError(f"its version is {version}")
         for pragma in (
             f"page_size={PAGE}",
             "journal_mode=WAL",
@@ -166,6 +170,13 @@ def _spare_log(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size < _HEADER and log.stat().st_size:
             raise sqlite3.DatabaseError("the file is cut off, its log is not")
+
+
+def _be_writable(path: Path) -> None:
+    """Fail where a damaged header makes SQLite take a file for one that it may only read: for ever, on a sound disk."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if file.read(_HEADER)[_WRITE_VERSION : _WRITE_VERSION + 1] > bytes([_WAL]):
+            raise sqlite3.DatabaseError("its header says that a later SQLite has written it")
 
 
 def _number(aside: Path) -> int:

@@ -38,10 +38,13 @@ def rows(path: Path, reached: Spans) -> Iterator[Row | None]:
                 yield None
                 if not freed[number]:
                     yield from leaf(pages, number, reached)
-            pages = Pages(file, log, size, logged.committed | logged.behind)
-            for number in logged.behind:
-                yield None
-                yield from leaf(pages, number, reached)
+            newer = logged.committed
+            for further in (logged.behind, logged.unfinished):
+                newer = newer | further
+                pages = Pages(file, log, size, newer)
+                for number in further:
+                    yield None
+                    yield from leaf(pages, number, reached)
 
 
 def _log(path: Path) -> BinaryIO:

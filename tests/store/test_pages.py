@@ -207,6 +207,26 @@ def test_a_damaged_frame_of_the_log_costs_what_it_held(logged):
     assert len(raw(logged)) == 60
 
 
+def test_behind_a_damaged_frame_an_unfinished_transaction_hides_nothing(tmp_path):
+    """A killed agent leaves pages in the log that were never committed, in front of those that were."""
+    path = tmp_path / "gateway.db"
+    with contextlib.closing(connect(path)) as db:
+        for seq in range(1, 61):
+            insert(db, row(seq, 400))
+        committed = path.with_name("gateway.db-wal").stat().st_size
+        db.execute("PRAGMA cache_size=1")
+        db.execute("BEGIN")
+        db.execute("DELETE FROM batch WHERE id%3")
+        copy = copied(path)
+        db.execute("ROLLBACK")
+    log = copy.with_name("copy.db-wal")
+    whole = log.read_bytes()
+    assert len(whole) > committed
+    for at in (32, 32 + 3 * FRAME):  # pages of the tables' names, before the first row
+        log.write_bytes(whole[: at + 100] + b"\xa5" * 300 + whole[at + 400 :])
+        assert raw(copy) == [row(seq, 400) for seq in range(1, 61)]
+
+
 def test_a_log_torn_by_a_power_cut_is_not_damaged(logged):
     """Its last transaction may be there in part, and behind it there may be what is left of an earlier one."""
     log = logged.with_name("copy.db-wal")

@@ -368,6 +368,18 @@ async def test_a_leaf_in_the_place_of_the_root_is_noticed(desk, clean):
     assert sorted(b.seq for b in await desk.drain(store) if b.epoch == epoch) == list(range(1, 201))
 
 
+@pytest.mark.parametrize(("at", "damaged"), [(18, b"\x42"), (60, b"\x80\0\0\2")], ids=["write version", "our version"])
+async def test_a_header_that_makes_no_sense_costs_nothing(desk, at, damaged):
+    """SQLite would take the first for a file that it may only read, which looks like trouble of the disk."""
+    epoch = await filled(desk, 30, clean=True)
+    overwrite(desk.folder / "gateway.db", at, damaged)
+    store = await desk.open()
+    await salvage(store)
+    batches = await desk.drain(store)
+    assert event_codes(batches) == [("store-replaced", "raised"), ("store-replaced", "cleared")]
+    assert [b.seq for b in batches if b.epoch == epoch] == list(range(1, 31))
+
+
 async def test_damaged_files_do_not_pile_up(desk):
     for _ in range(5):
         await desk.close(await desk.open())
