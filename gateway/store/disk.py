@@ -177,10 +177,8 @@ class Disk:
     def _salvage_tables(self, aside: Path) -> Opened:
         """Take over the small tables, as far as they can be read, and begin with the large one."""
         with self._transaction() as db:
-            for name, width in (("run", 6), ("state", 2), ("birth", 4)):
-                rows = salvage.table(aside, f"SELECT * FROM {name}")  # noqa: S608  (constants only)
-                sound = [row for row in rows if is_sound(name, row)]
-                db.executemany(f"INSERT OR IGNORE INTO {name} VALUES({','.join('?' * width)})", sound)
+            for table, row in salvage.small(aside):
+                db.execute(f"INSERT OR IGNORE INTO {table} VALUES({','.join('?' * len(row))})", row)
             db.execute(opening.NAME_EPOCHS)
             db.execute("INSERT OR REPLACE INTO state VALUES('.salvage',?)", (aside.name,))
             opened = small(db)

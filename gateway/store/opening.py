@@ -15,9 +15,11 @@ PAGE = 1024
 """Bytes per page: a commit of one batch touches three pages, so small pages wear the flash least (measured)."""
 CHECKPOINT = 128
 """Pages in the write-ahead log after which they are moved into the file."""
+MAGIC = b"SQLite format 3\0"
+"""What the file's header begins with (https://www.sqlite.org/fileformat2.html, section "The Database Header")."""
+_HEADER = 100  # bytes
+_WRITE_VERSION, _WAL = 18, 2  # where in it stands what a writer must understand, and the most that SQLite does
 _ASIDE_KEPT = 2
-_HEADER, _WRITE_VERSION, _WAL = 100, 18, 2
-"""Bytes of the file's header, where in it stands what a writer must understand, and the largest that SQLite does."""
 _CHECK_BELOW, _CHECK_CLEAN_BELOW = 16 * 2**20, 4 * 2**20
 """Bytes; above, a full check takes seconds on flash, and every row has its own CRC."""
 
@@ -174,8 +176,9 @@ def _spare_log(path: Path) -> None:
 
 def _be_writable(path: Path) -> None:
     """Fail where a damaged header makes SQLite take a file for one that it may only read: for ever, on a sound disk."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        if file.read(_HEADER)[_WRITE_VERSION : _WRITE_VERSION + 1] > bytes([_WAL]):
+    with contextlib.suppress(OSError), path.open("rb") as file:  # SQLite will say why
+        head = file.read(_HEADER)
+        if head.startswith(MAGIC) and len(head) == _HEADER and head[_WRITE_VERSION] > _WAL:
             raise sqlite3.DatabaseError("its header says that a later SQLite has written it")
 
 

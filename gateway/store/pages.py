@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from gateway.spans import Spans
 from gateway.store import frames
-from gateway.store.opening import PAGE
+from gateway.store.opening import MAGIC, PAGE
 from gateway.store.rows import LAST_RUN, LAST_SEQ, Row, row_id
 
-MAGIC = b"SQLite format 3\0"
-_LEAF = 0x0D  # of a table, which `batch` is
+_LEAF, _INDEX_LEAF = 0x0D, 0x0A  # of a table with row ids, and of one without
 _COLUMNS = len(Row._fields)
 _INTEGERS = (0, 1, 2, 3, 4, 6, 8)  # bytes by serial type; the first is NULL
 _IDS = range(1, row_id("t", LAST_RUN, LAST_SEQ) + 1)
@@ -30,7 +29,7 @@ _LARGEST = 2**21  # bytes of a row; a batch has 48 KiB, a message 1 MiB
 def rows(path: Path, reached: Spans) -> Iterator[Row | None]:
     """Rows that are not `reached`, page by page, whole or not; None for a page that has none of them."""
     with contextlib.suppress(OSError), path.open("rb") as file, _log(path) as log:
-        for size in dict.fromkeys((_page_size(file.read(18)), PAGE)):  # the header may be damaged, too
+        for size in _page_sizes(file):
             logged = frames.read(log, size)
             pages = Pages(file, log, size, logged.committed)
             freed = pages.freed()
@@ -47,6 +46,19 @@ def rows(path: Path, reached: Spans) -> Iterator[Row | None]:
                     yield from leaf(pages, number, reached)
 
 
+def behind(path: Path) -> Iterator[tuple[Any, ...]]:
+    """Records of other tables than `batch` that were committed to the log behind damage, where SQLite does not look."""
+    with contextlib.suppress(OSError), path.open("rb") as file, _log(path) as log:
+        for size in _page_sizes(file):
+            logged = frames.read(log, size)
+            pages = Pages(file, log, size, logged.committed | logged.behind)
+            freed = pages.freed()
+            for number in logged.behind:
+                page = pages[number]
+                for cell in () if freed[number] else _cells(page):
+                    yield from _records(pages, page, cell)
+
+
 def _log(path: Path) -> BinaryIO:
     try:
         return Path(f"{path}-wal").open("rb")
@@ -54,10 +66,12 @@ def _log(path: Path) -> BinaryIO:
         return BytesIO()
 
 
-def _page_size(head: bytes) -> int:
+def _page_sizes(file: BinaryIO) -> Iterable[int]:
+    """What the header says, and what it must say: it may be damaged, too."""
+    head = file.read(18)
     size = int.from_bytes(head[16:18], "big")
     sound = head.startswith(MAGIC) and size >= 512 and not size & (size - 1)
-    return size if sound else PAGE
+    return dict.fromkeys((size, PAGE)) if sound else (PAGE,)
 
 
 class Pages:
@@ -106,7 +120,7 @@ class Pages:
     def payload(self, page: bytes, at: int, length: int) -> bytes:
         """Collect a cell's payload; short when its overflow pages end early (section "B-tree Pages")."""
         room = self.size - 4
-        local = _local(self.size, length)
+        local = _local(self.size, length, page[0])
         parts, length = [page[at : at + local]], length - local
         following = _number(page, at + local, 4)
         while length > 0 and 0 < following <= self.count:
@@ -120,25 +134,40 @@ class Pages:
 def leaf(pages: Pages, number: int, reached: Spans) -> Iterator[Row]:
     """Decode the rows on a page that are not `reached`; nothing on a page that is no leaf of a table."""
     page = pages[number]
-    if page[0] != _LEAF:
-        return
-    for cell in range(8, min(8 + 2 * _number(page, 3, 2), pages.size), 2):
-        length, at = _varint(page, _number(page, cell, 2))
-        identity, at = _varint(page, at)
-        if identity in _IDS and identity not in reached and length <= _LARGEST:
-            begin, types = _types(page[at : at + _local(pages.size, length)])
-            sizes = list(map(_size, types))
-            if len(types) == _COLUMNS and begin + sum(sizes) == length:
-                yield _row(identity, pages.payload(page, at, length), begin, types, sizes)
+    for cell in _cells(page):
+        if cell.id in _IDS and cell.id not in reached:
+            for record in _records(pages, page, cell, _COLUMNS):
+                yield Row(*record)  # its CRC is still to be looked at
 
 
-def _row(identity: int, payload: bytes, at: int, types: list[int], sizes: list[int]) -> Row:
-    """Decode a record. The column `id` is empty in it: it is the cell's own number."""
-    values = []
-    for kind, size in zip(types, sizes, strict=True):
-        values.append(_value(kind, payload[at : at + size]))
-        at += size
-    return Row(identity, *values[1:])  # type: ignore[arg-type]  # its CRC is still to be looked at
+class _Cell(NamedTuple):
+    """A row's place on a page; `id` is 0 in a table without row ids."""
+
+    id: int
+    length: int
+    at: int
+
+
+def _cells(page: bytes) -> Iterator[_Cell]:
+    """The cells of a leaf (section "B-tree Pages")."""
+    count = _number(page, 3, 2) if page[0] in (_LEAF, _INDEX_LEAF) else 0
+    for pointer in range(8, min(8 + 2 * count, len(page)), 2):
+        length, at = _varint(page, _number(page, pointer, 2))
+        identity, at = _varint(page, at) if page[0] == _LEAF else (0, at)
+        if length <= _LARGEST:
+            yield _Cell(identity, length, at)
+
+
+def _records(pages: Pages, page: bytes, cell: _Cell, columns: int = 0) -> Iterator[tuple[Any, ...]]:
+    """Decode a cell's record, if it is one (of so many columns). A column that is the row id is empty in it."""
+    begin, types = _types(page[cell.at : cell.at + _local(pages.size, cell.length, page[0])])
+    sizes = list(map(_size, types))
+    if columns in (0, len(types)) and begin + sum(sizes) == cell.length:
+        payload, values = pages.payload(page, cell.at, cell.length), []
+        for kind, size in zip(types, sizes, strict=True):
+            values.append(_value(kind, payload[begin : begin + size]))
+            begin += size
+        yield (cell.id, *values[1:]) if cell.id else tuple(values)
 
 
 def _types(record: bytes) -> tuple[int, list[int]]:
@@ -165,9 +194,10 @@ def _value(kind: int, raw: bytes) -> int | str | bytes | None:
     return int.from_bytes(raw, "big", signed=True) if 0 < kind < 7 else None  # fractions are in none of our columns
 
 
-def _local(size: int, length: int) -> int:
-    """Bytes of a payload that stand in the cell itself, by the size of the pages."""
-    most, least = size - 35, (size - 12) * 32 // 255 - 23
+def _local(size: int, length: int, kind: int) -> int:
+    """Bytes of a payload that stand in the cell itself, by the size and the kind of the page."""
+    most = size - 35 if kind == _LEAF else (size - 12) * 64 // 255 - 23
+    least = (size - 12) * 32 // 255 - 23
     if length <= most:
         return length
     local = least + (length - least) % (size - 4)

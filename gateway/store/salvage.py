@@ -13,6 +13,7 @@ from gateway.spans import Spans
 from gateway.store import pages
 from gateway.store.opening import FAILURES, read_only
 from gateway.store.rows import STREAMS, Row, is_whole, lane
+from gateway.store.sound import SHAPES, is_sound
 
 _SELECT = "SELECT * FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"
 
@@ -37,8 +38,15 @@ def _by_tree(path: Path) -> Iterator[Row]:
             yield from lane_rows(db, *lane(stream))
 
 
-def table(path: Path, query: str) -> list[tuple[object, ...]]:
-    """The rows of a small table; nothing when it cannot be read."""
+def small(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The rows of the small tables that can be read and are sound: (table, row), those last written first."""
+    behind = list(pages.behind(path))
+    for table, shape in SHAPES.items():
+        rows = chain(behind, _by_query(path, f"SELECT * FROM {table}"))  # noqa: S608  (constants only)
+        yield from ((table, row) for row in rows if len(row) == len(shape) and is_sound(table, row))
+
+
+def _by_query(path: Path, query: str) -> list[tuple[Any, ...]]:
     with contextlib.suppress(*FAILURES), contextlib.closing(read_only(path)) as db:
         return db.execute(query).fetchall()
     return []

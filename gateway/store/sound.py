@@ -15,12 +15,12 @@ from gateway.store.rows import LAST_RUN, LAST_SEQ, lane
 
 Row = tuple[Any, ...]
 _IDS, _RUNS, _SEQS = range(1, lane("t")[1] + 1), range(1, LAST_RUN + 1), range(LAST_SEQ + 1)
-_SHAPES = {"run": (int, str, str, int, int, int), "state": (str, bytes | str), "birth": (str, str, bytes, int)}
+SHAPES = {"run": (int, str, str, int, int, int), "state": (str, bytes | str), "birth": (str, str, bytes, int)}
 
 
 def is_sound(table: str, row: Row) -> bool:
     """Whether the row of `run`, `state` or `birth` can be what was written there."""
-    shape = _SHAPES[table]
+    shape = SHAPES[table]
     if len(row) != len(shape) or not all(map(isinstance, row, shape)):
         return False
     try:
