@@ -58,6 +58,8 @@ async def spoiled(round_: Round, spoil: Callable[[Round], Spoiled]) -> Outcome:
             verdict.seen = [f"{turn}: {seen}" for seen in verdict.seen if "missing" not in seen]
             if beyond:
                 verdict.seen.append(f"{turn}: {len(beyond)} batches are lost that stood on sound pages")
+            if beyond or verdict.wrong:
+                rebuild(round_.folder / f"{turn}", files)
             total += verdict
     note = (
         f"{gone} stores lost batches, {sum(shares) / len(shares):.1f} % of them on average, {max(shares):.0f} % at "

@@ -15,11 +15,12 @@ import json
 import os
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -92,14 +93,17 @@ async def in_process(fault: Fault, seed: int) -> dict[str, object]:
 
 
 def one(fault: Fault, seed: int) -> None:
-    """Inject one fault here and print what came of it as one line of JSON."""
-    with tempfile.TemporaryDirectory(prefix="gateway-fault-") as folder:
-        round_ = Round(fault.times, Path(folder), random.Random(f"{fault.id} {seed}"))
-        try:
-            answer = asdict(asyncio.run(fault.inject(round_)))
-        except NotHere as missing:
-            answer = {"not_here": str(missing)}
+    """Inject one fault here and print what came of it as one line of JSON. What a failure leaves is kept."""
+    folder = tempfile.mkdtemp(prefix=f"gateway-fault-{fault.id}-")
+    round_ = Round(fault.times, Path(folder), random.Random(f"{fault.id} {seed}"))
+    try:
+        outcome = asyncio.run(fault.inject(round_))
+        answer = asdict(outcome if outcome.passed else replace(outcome, note=f"{outcome.note}; see {folder}"))
+    except NotHere as missing:
+        answer = {"not_here": str(missing)}
     print(json.dumps(answer))  # noqa: T201
+    if answer.get("not_here") or outcome.passed:
+        shutil.rmtree(folder)
 
 
 async def run(faults: Sequence[Fault], seed: int) -> list[page.Row]:
