@@ -1,6 +1,6 @@
 """Measures the agent beside its peers and writes bench/RESULTS.md and, of what concerns the store, bench/DURABILITY.md.
 
-    python bench/run.py                      everything, about forty minutes
+    python bench/run.py                      everything, about an hour
     python bench/run.py --quick              shorter windows, one round, about fifteen minutes
     python bench/run.py typical ours plain   only these scenarios and systems; the rest of their page is then missing,
                                              and the other page stays as it is

@@ -61,7 +61,7 @@ def made(*backlogs: Backlog) -> Iterator[Step]:
 
 def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
     """All gateways side by side in one window, each with its own folder; then what is left is sent, and freed."""
-    warm, seconds = (15.0, 60.0) if quick else (75.0, 300.0)
+    warm, seconds = (15.0, 60.0) if quick else (75.0, 600.0)
 
     def run(sleep: Sleep) -> dict[str, Figures]:
         with contextlib.ExitStack() as stack:
@@ -80,7 +80,7 @@ def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
             sleep(16)  # deletes wait for company
             for name, rig in offline.items():
                 figures[name] |= _freed(rig, *back[name])
-        if quick:  # the state row is committed every five minutes: there is nothing to extrapolate
+        if quick:  # the state row is committed every ten minutes: there is nothing to extrapolate
             figures["online"] = {}
         return {name: _summed(found) for name, found in figures.items()}
 
@@ -91,7 +91,7 @@ def _flash(systems: Sequence[System], quick: bool) -> Iterator[Step]:
 
 def _summed(figures: dict[str, float]) -> Figures:
     if not figures:
-        return "its window is five minutes: not in a quick run"
+        return "its window is ten minutes: not in a quick run"
     freed = {"freed_each": 0.0, "freed_day": 0.0} | figures
     return {
         **freed,

@@ -28,7 +28,7 @@ from gateway.uplink.publisher import Publisher
 
 STATE_EVERY = 60.0
 """Seconds after which the small state row goes along with the next commit."""
-STATE_WITHIN = 5
+STATE_WITHIN = 10
 """Of these times, after so many it is committed by itself: a commit wears the flash by 20 KiB, and online there is no
 other."""
 CLOCK_EVERY = 10.0

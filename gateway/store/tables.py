@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,40 +42,60 @@ class Island(NamedTuple):
 
 
 def islands(db: sqlite3.Connection) -> Iterator[Island]:
-    """Every row of the table, as few islands; neighbours may be cut apart."""
+    """Every row of the table, as few islands; neighbours may be cut apart.
+
+    StoreDamaged where a search from below and one from above do not meet: a damaged row id hides its neighbours, and
+    with damaged words of the schema `id` is not the row's own number any more.
+    """
     next_one = "SELECT id FROM batch WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1"
-    at, end = 1, lane("t")[1]
+    at, end, highest = 1, lane("t")[1], None
     while found := db.execute(next_one, (at, end)).fetchone():
+        _meet(highest, db.execute("SELECT max(rowid) FROM batch WHERE rowid<?", found))
         stream, run, _ = parts(found[0])
-        last = run_span(stream, run)[1]
-        yield from _islands(db, found[0], last)
-        at = last + 1
+        at = run_span(stream, run)[1] + 1
+        for island in _islands(db, found[0], at - 1):
+            highest = island.last
+            yield island
+    _meet(highest, db.execute("SELECT max(rowid) FROM batch"))
+
+
+def _meet(highest: int | None, from_above: sqlite3.Cursor) -> None:
+    (lowest,) = from_above.fetchone()
+    if lowest != highest:
+        raise StoreDamaged(f"after row {highest} comes row {lowest}, and a search does not find it")
 
 
 def _islands(db: sqlite3.Connection, first: int, last: int) -> Iterator[Island]:
     """Let SQLite look whether the rows are one island; else halve them: months of backlog have few holes."""
     count, low, high, kept, total, size = db.execute(_ISLAND, (first, last)).fetchone()
+    if count and low < first:
+        raise StoreDamaged(f"row {low} is not in its place")
     if count and high - low + 1 == count and kept in (0, count):
         yield Island(low, high, bool(kept), total or 0, size or 0)
     elif count > _FEW:
         middle = (low + high) // 2
-        yield from _islands(db, low, middle)
-        yield from _islands(db, middle + 1, high)
+        for island in chain(_islands(db, low, middle), _islands(db, middle + 1, high)):
+            count -= island.last - island.first + 1
+            yield island
+        if count:
+            raise StoreDamaged(f"between rows {low} and {high} a search does not find {count} rows")
     elif count:
-        yield from _walked(db, low, high)
+        yield from _walked(db, first, last)
 
 
 def _walked(db: sqlite3.Connection, low: int, high: int) -> Iterator[Island]:
-    first = last = kept = readings = size = 0
+    first, last, kept, readings, size = low, low - 1, False, 0, 0
     for identity, flag, count, length in db.execute(_ROWS, (low, high)):
+        if not last < identity <= high:
+            raise StoreDamaged(f"row {identity} is not in its place")
         if identity != last + 1 or bool(flag) != kept:
-            if last:
-                yield Island(first, last, bool(kept), readings, size)
+            if last >= first:
+                yield Island(first, last, kept, readings, size)
             first, kept, readings, size = identity, bool(flag), 0, 0
         last = identity
         readings += count if type(count) is int else 0
         size += length or 0
-    yield Island(first, last, bool(kept), readings, size)
+    yield Island(first, last, kept, readings, size)
 
 
 def small(db: sqlite3.Connection) -> Opened:

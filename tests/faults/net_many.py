@@ -92,9 +92,7 @@ async def all_at_once(round_: Round) -> Outcome:
             await proxy.start()
             await until(lambda: not missing(crowd, gateways), "all readings of all gateways")
             slowest = max(slowest, (now() - began) / 1000)
-            worst = max(
-                worst, *(sum(at <= other < at + CROWD * 1000 for other in proxy.accepted) for at in proxy.accepted)
-            )
+            worst = max(worst, crowded(proxy.accepted))
         lost = missing(crowd, gateways)
         duplicated = sum(ledger.duplicated() for ledger in crowd.ledgers.values())
         wrong = sum(len(ledger.disorder()) for ledger in crowd.ledgers.values())

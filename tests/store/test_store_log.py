@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from gateway.store import opening
 
 FRAME = 24 + opening.PAGE
@@ -37,3 +39,22 @@ async def test_births_and_state_behind_a_damaged_frame_are_the_newest(desk):
         assert len([batch for batch in batches if batch.epoch == epoch]) >= 14
         assert store.earlier_epochs()[0]["epoch"] == epoch
         await desk.crash(store)
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.9])
+async def test_a_cut_off_log_costs_the_last_commits_only(desk, cut):
+    store = await desk.open()
+    await desk.feed(store, 60, 50)
+    await store.commit()
+    log = desk.folder / "gateway.db-wal"
+    whole, size = log.read_bytes(), log.stat().st_size
+    main = (desk.folder / "gateway.db").read_bytes()
+    await desk.crash(store)
+    (desk.folder / "gateway.db").write_bytes(main)
+    log.write_bytes(whole[: int(size * cut)])
+    store = await desk.open()
+    while store._writer.salvaging:
+        await store.step()
+    await desk.feed(store)
+    assert (await desk.drain(store))[-1] is not None
+    desk.check(store)
