@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from gateway import certificates
+from gateway.certificates import Validity, validity
 from gateway.errors import UplinkError
 from gateway.model import Uplink
 from gateway.uplink import trouble
@@ -50,22 +52,31 @@ def tls_context(access: Uplink) -> ssl.SSLContext:
     return context
 
 
-def certificate_at(address: str, port: int, host: str) -> bytes | None:
-    """Return the certificate that is shown there, unverified: only to say from when until when it is valid.
+def suspected(error: Exception | None, address: tuple[str, int], host: str, access: Uplink) -> Validity | None:
+    """From when until when the certificate is valid that a failure points at: the broker's, or this gateway's own.
 
-    Nothing is sent over that connection. None when there is no answer.
+    None when it points at neither, or there is nothing to read.
     """
+    try:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return validity(_shown_at(*address, host)) if error.verify_code in trouble.OUT_OF_DATE else None
+        if isinstance(error, (ssl.SSLError, ConnectionResetError)) and access.cert:
+            return certificates.in_file(access.cert)[0]
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _shown_at(address: str, port: int, host: str) -> bytes:
+    """The certificate that is shown there, unverified: only to say what its dates are. Nothing is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.sslsocket_class = _TlsSocket
-    try:
-        with (
-            socket.create_connection((address, port), timeout=_PEEK_WITHIN) as line,
-            context.wrap_socket(line, server_hostname=host) as shown,
-        ):
-            return shown.getpeercert(binary_form=True)
-    except (OSError, ValueError):
-        return None
+    with (
+        socket.create_connection((address, port), timeout=_PEEK_WITHIN) as line,
+        context.wrap_socket(line, server_hostname=host) as shown,
+    ):
+        return shown.getpeercert(binary_form=True) or b""
 
 
 def password(path: str) -> str | None:

@@ -25,7 +25,7 @@ class Pace:
     """How often the gateway looks whether there is something new to say about itself, and gives births on request."""
     watch: float = 60.0
     """How often certificates are looked at, and what a restart must know is written down."""
-    retry_first: float = 0.5
+    retry_first: float = 1.0
     retry_last: float = 30.0
     """The longest delay before an attempt to connect is 4 % of the outage so far, between these two."""
     steady: float = 10.0

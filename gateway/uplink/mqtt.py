@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Any, Self
@@ -25,7 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.errors import UplinkError
 from gateway.model import Uplink
 from gateway.uplink import budget, trouble
-from gateway.uplink.access import Endpoint, certificate_at, endpoint, password, tls_context
+from gateway.uplink.access import Endpoint, endpoint, password, suspected, tls_context
 from gateway.uplink.message import FAILURES, SUCCESS, TOO_LARGE, Incoming, Labels, Will
 from gateway.uplink.names import Line, Way, shown_by, unsent
 from gateway.uplink.pulse import DEAD, PING, Pulse
@@ -83,7 +82,8 @@ class Session:
                     continue
                 raise trouble.refused(url, code, str(error.rc), access) from error
             except aiomqtt.MqttError as error:
-                raise trouble.unreachable(url, link.failure, access, way.clock, link.shown) from error
+                suspect = await asyncio.to_thread(suspected, link.failure, link.line.address, target.host, access)
+                raise trouble.unreachable(url, link.failure, access, way.clock, suspect) from error
             return cls(link, version)
         raise AssertionError("the second round returns or raises")
 
@@ -178,12 +178,11 @@ class _Link(aiomqtt.Client):
         self._newest = newest
         self._client.connect_timeout = CONNECT_WITHIN
         self._client.manual_ack_set(True)
-        self._line = Line(way, target.host, target.port, access.keepalive)
+        self.line = Line(way, target.host, target.port, access.keepalive)
         # The library would resolve the name and connect in its thread: it is given the open socket instead.
-        self._client._create_socket_connection = lambda: self._line.socket  # type: ignore[method-assign]  # noqa: SLF001
+        self._client._create_socket_connection = lambda: self.line.socket  # type: ignore[method-assign]  # noqa: SLF001
         self._access, self._target, self._way = access, target, way
         self._abandoned = False
-        self.shown: bytes | None = None
         self._answers, self.inbox = Answers(), Inbox()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.failure: Exception | None = None
@@ -215,13 +214,13 @@ class _Link(aiomqtt.Client):
     async def _come_in(self) -> None:
         """Resolve, connect, let the library shake hands in its thread, wait for CONNACK."""
         try:
-            await self._line.open()
+            await self.line.open()
         except (OSError, UnicodeError) as error:
             self.failure = error
             raise aiomqtt.MqttError(str(error)) from error
         self._way.spent(budget.connecting(tls=self._target.tls))
         await self.__aenter__()
-        self._line.accepted()
+        self.line.accepted()
 
     def send(self, topic: str, payload: bytes, qos: int, retain: bool, labels: Labels | None) -> asyncio.Future[int]:
         properties = _properties(labels) if labels and self._newest else None
@@ -257,7 +256,7 @@ class _Link(aiomqtt.Client):
     def drop(self, why: str) -> None:
         """Close the socket now, without a goodbye."""
         self._client._sock_close()  # noqa: SLF001  the library has no public way
-        self._line.cut()
+        self.line.cut()
         self._end(why)
 
     def _end(self, why: str) -> None:
@@ -282,8 +281,6 @@ class _Link(aiomqtt.Client):
             super()._client_connect()
         except (OSError, ValueError, UplinkError) as error:
             self.failure = self.failure if self._abandoned else error
-            if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in trouble.OUT_OF_DATE:
-                self.shown = certificate_at(*self._line.address, self._target.host)
             raise aiomqtt.MqttError(str(error)) from error
         finally:
             if self._abandoned:

@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import NamedTuple
 
-from gateway.certificates import Validity, date, validity
+from gateway.certificates import Validity, date
 from gateway.clock import UNSYNCED, Clock
 from gateway.errors import UplinkError
 from gateway.model import Uplink
@@ -37,22 +37,21 @@ _REFUSALS = {  # MQTT 5 section 3.2.2.2
 
 
 class _Dates(NamedTuple):
-    """What is known when a certificate is not valid: the gateway's date, whether it is trusted, the certificate."""
+    """What is known when a certificate is not valid: the gateway's date, whether it is trusted, the certificate's."""
 
     now: float
     trusted: bool
     certificate: Validity | None
 
+    def is_outside(self) -> bool:
+        """Whether the certificate is known not to be valid today."""
+        found = self.certificate
+        return self.trusted and found is not None and not found.begins <= self.now <= found.ends
 
-def _dates(clock: Clock | None, certificate: bytes | None) -> _Dates | None:
-    """Put together what is known; nothing without a clock."""
-    if clock is None:
-        return None
-    try:
-        found = validity(certificate) if certificate else None
-    except ValueError:
-        found = None
-    return _Dates(clock.wall(), clock.state != UNSYNCED, found)
+    def said(self) -> str:
+        """The dates of the certificate, where they are known, to be put behind what is said of it."""
+        found = self.certificate
+        return f" (valid from {date(found.begins)} to {date(found.ends)})" if found else ""
 
 
 def refused(url: str, code: int, name: str, access: Uplink) -> UplinkError:
@@ -64,15 +63,15 @@ def refused(url: str, code: int, name: str, access: Uplink) -> UplinkError:
 
 
 def unreachable(
-    url: str, error: Exception | None, access: Uplink, clock: Clock | None = None, shown: bytes | None = None
+    url: str, error: Exception | None, access: Uplink, clock: Clock | None = None, suspect: Validity | None = None
 ) -> UplinkError:
     """No connection came about; `error` is what the socket or TLS said, None for silence.
 
-    `clock` and the certificate that the broker has `shown` help to tell a wrong date from an old certificate.
+    `clock`, and the dates of the certificate that the failure points at, tell a wrong date from an old certificate.
     """
     if isinstance(error, UplinkError):
         return error
-    known = _dates(clock, shown)
+    known = _Dates(clock.wall(), clock.state != UNSYNCED, suspect) if clock else None
     return UplinkError(f"The broker {url} cannot be reached: {_cause(url, error, access, known)}")
 
 
@@ -81,6 +80,11 @@ def _cause(url: str, error: Exception | None, access: Uplink, known: _Dates | No
         if error.verify_code in OUT_OF_DATE:
             return _out_of_date(expired=error.verify_code == _EXPIRED, known=known)
         return _distrust(error, access)
+    if isinstance(error, (ssl.SSLError, ConnectionResetError)) and known and known.is_outside():
+        return (
+            f"it hung up. Probably it refuses this gateway's own certificate, {access.cert}{known.said()}: today is "
+            f"{date(known.now)}. Let the authority issue a new one and put it there; the agent takes it up by itself."
+        )
     if isinstance(error, ssl.SSLError):
         said = getattr(error, "reason", None) or error
         return (
@@ -118,8 +122,7 @@ def _out_of_date(*, expired: bool, known: _Dates | None) -> str:
         return (
             f"{said}, or this machine's clock is wrong. Compare the date, then let the broker's certificate be renewed."
         )
-    if known.certificate:
-        said += f" (valid from {date(known.certificate.begins)} to {date(known.certificate.ends)})"
+    said += known.said()
     today = f"this gateway's clock says {date(known.now)}"
     if not known.trusted:
         return (

@@ -107,7 +107,7 @@ async def own_certificate_expires(round_: Round) -> Outcome:
             tls.give(tls.own, expired)
             before = s.uplink_troubles()
             await s.broker.start()
-            said = lambda n=before: "another client certificate" in s.agent.log() and s.uplink_troubles() > n
+            said = lambda n=before: "this gateway's own certificate" in s.agent.log() and s.uplink_troubles() > n
             await s.until(said, "the refusal in the log")
             await s.polled(5)
             tls.give(tls.own, good)

@@ -219,6 +219,26 @@ async def test_a_wrong_date_is_told_from_an_old_certificate(
     assert f"valid from {NOW + timedelta(days=begins):%Y-%m-%d} to {NOW + timedelta(days=days):%Y-%m-%d}" in text
 
 
+@pytest.mark.parametrize(
+    ("trusted", "words"),
+    [
+        (True, ("own certificate", "client.pem (valid from ", "issue a new one")),
+        (False, ("closed the connection before it accepted it", "wants another client certificate")),
+    ],
+)
+async def test_an_expired_certificate_of_ones_own_is_named(
+    mosquitto: Any, issued: Any, trusted: bool, words: tuple[str, ...]
+) -> None:
+    """The broker says nothing of it over TLS 1.3; a gateway that does not know the date blames nothing."""
+    authority = issued(30)
+    authority.issue("client", NOW - timedelta(days=2), NOW - timedelta(days=1))
+    url = f"mqtts://localhost:{tls(mosquitto, authority).port}"
+    clock = Clock("system" if trusted else "kernel", boot="0123456789ab", synchronised=lambda: False)
+    with pytest.raises(UplinkError) as caught:
+        await Session.open(url, Uplink((url,), **files_of(authority)), "a", way=Way(clock=clock))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
 async def test_an_expired_certificate_is_tried_again(mosquitto: Any, rig: Any, until: Any, issued: Any) -> None:
     authority = issued(-1)
     broker = tls(mosquitto, authority)
