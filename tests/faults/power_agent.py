@@ -135,7 +135,7 @@ async def out_of_memory(round_: Round) -> Outcome:
     alone=True,
 )
 async def starved(round_: Round) -> Outcome:
-    slowest, blamed = 0.0, 0
+    slowest = 0.0
     with control_group("cpu", cpu__cfs_period_us=100_000, cpu__cfs_quota_us=5_000) as group:
         async with stage(round_.folder, every="200ms") as s:
             await s.start()
@@ -143,12 +143,13 @@ async def starved(round_: Round) -> Outcome:
                 for task in Path(f"/proc/{s.agent.pid}/task").iterdir():
                     (group / "tasks").write_text(task.name)
                 await s.polled(10)
-                blamed = s.agent.log().count("event=device")
                 for task in Path(f"/proc/{s.agent.pid}/task").iterdir():
                     (group.parent / "tasks").write_text(task.name)
                 slowest = max(slowest, await s.lively())
             await s.stop()
-            return await s.outcome(round_.times, recovered=slowest, note=f"devices blamed {blamed} times")
+            outcome = await s.outcome(round_.times, recovered=slowest)
+            blamed = s.ledger.raised("device-silent")
+            return replace(outcome, wrong=outcome.wrong + blamed, note=outcome.note or f"devices blamed {blamed} times")
 
 
 @fault(
