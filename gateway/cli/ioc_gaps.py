@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from gateway.cli.ioc import follow, within
 from gateway.cli.ioc_view import CLASSES, printable
+from gateway.cli.progress import bar
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.ioc.gaps import Tally
     from gateway.ioc.receiver import Receiver
@@ -40,9 +42,15 @@ async def gaps(args: argparse.Namespace) -> int:
             async for _ in arrivals:
                 pass
 
-    if not args.json and sys.stderr.isatty():
-        print(f"Listening for {args.seconds:g} s ...", file=sys.stderr)
-    await within(args.seconds, follow(args, listen, ask=args.ask))
+    now = asyncio.get_running_loop().time
+    began = now()
+    with bar("listening", args.seconds) as advance:
+        ticking = asyncio.create_task(_tick(advance))
+        try:
+            await within(args.seconds, follow(args, listen, ask=args.ask))
+        finally:
+            ticking.cancel()
+    args.seconds = min(args.seconds, round(now() - began, 1))  # Ctrl-C may have come before
     tallies = [tally for receiver in receivers for tally in receiver.gaps.tallies()]
     if args.json:
         for tally in tallies:
@@ -57,6 +65,12 @@ async def gaps(args: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+async def _tick(advance: Callable[[float], None]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        advance(1)
 
 
 def show(tallies: Sequence[Tally], args: argparse.Namespace) -> None:

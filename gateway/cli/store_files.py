@@ -13,6 +13,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.plan_view import size_text
+from gateway.cli.progress import bar
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -24,18 +25,6 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 20
 """Damaged batches that are named one by one."""
-
-
-@contextmanager
-def bar(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left on a terminal; yields what advances it. None: nobody knows how much there is."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task(text, total=total)
-        yield lambda size: progress.advance(task, size)
 
 
 def file_of(args: argparse.Namespace) -> Path:
