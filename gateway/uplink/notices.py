@@ -41,6 +41,10 @@ class Gathered:
         """When something is to be told; infinity: never."""
         return self._due if self._spans else inf
 
+    def is_due(self, now: float) -> bool:
+        """Whether something is to be told now."""
+        return bool(self._spans) and now >= self._due
+
     @property
     def waiting(self) -> int:
         """How many ranges wait, about."""
@@ -109,9 +113,9 @@ class Notices:
         if self._events:
             return self._events.popleft()
         for reason, gathered in self._dead.items():
-            if now >= gathered.due:
+            if gathered.is_due(now):
                 return _dead_letter(gathered.take(now), reason)
-        return _not_stored(self._missing.take(now)) if now >= self._missing.due else None
+        return _not_stored(self._missing.take(now)) if self._missing.is_due(now) else None
 
     def last(self) -> list[dict[str, Any]]:
         """Give everything at once: the agent stops."""

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from gateway.cli.demo import rehearsal
@@ -22,6 +24,7 @@ from gateway.settings import load
 from gateway.settings.document import read
 from gateway.simulator import Simulator
 from gateway.store.look import waiting
+from gateway.store.rows import lane
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "gateway.toml"
 
@@ -55,6 +58,12 @@ class Rig:
     @property
     def on_disk(self) -> int:
         return waiting(Path(self.site.store.path))
+
+    def events(self) -> list[str]:
+        """The codes of the events that wait on disk, in the order of the store."""
+        with contextlib.closing(sqlite3.connect(Path(self.site.store.path) / "gateway.db")) as db:
+            found = db.execute("SELECT data FROM batch WHERE id BETWEEN ? AND ? ORDER BY id", lane("e"))
+            return [msgpack.unpackb(data)["code"] for (data,) in found]
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -106,6 +115,7 @@ async def test_without_broker_and_without_a_port_it_runs_stores_and_delivers_lat
     agent.terminate()
     assert await asyncio.to_thread(agent.wait, 20) == 0
     stored = rig.on_disk
+    assert rig.events() == ["port-lost"]
     log = rig.log.read_text(encoding="utf-8")
     assert "no-such-port does not exist" in log
     assert "cannot be reached" in log
