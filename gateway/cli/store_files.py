@@ -53,7 +53,7 @@ def verify(args: argparse.Namespace) -> int:
         sound = readings = 0
         damaged = []
         with bar("looking at every batch", verifying.data_bytes(db)) as tell:
-            for found in verifying.batches(db):
+            for found in verifying.batches(db, path, broken=bool(lines)):
                 tell(found.bytes)
                 if found.whole:
                     sound, readings = sound + 1, readings + found.readings

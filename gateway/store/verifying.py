@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
-from gateway.store import look, opening
+from gateway.spans import Spans
+from gateway.store import look, opening, pages
 from gateway.store.rows import STREAMS, is_whole, lane, parts
 
 _INSTRUCTIONS = 20_000
@@ -44,13 +47,18 @@ def structure(db: sqlite3.Connection) -> list[str]:
     return [] if lines == ["ok"] else lines
 
 
-def batches(db: sqlite3.Connection) -> Iterator[Found]:
-    """Every batch that can be read at all."""
-    for stream in STREAMS:
-        for row in look.rows(db, *lane(stream)):
-            count = row.readings if type(row.readings) is int else 0
-            size = len(row.data) if isinstance(row.data, bytes) else 0
-            yield Found(stream, *parts(row.id)[1:], count, size, is_whole(row))
+def batches(db: sqlite3.Connection, path: Path, *, broken: bool) -> Iterator[Found]:
+    """Every batch that can be read at all; of a file whose structure is `broken` also those that nothing leads to."""
+    whole = Spans()
+    by_tree = (row for stream in STREAMS for row in look.rows(db, *lane(stream)))
+    by_page = (row for row in pages.rows(path, whole) if row is not None and is_whole(row))
+    for row in chain(by_tree, by_page if broken else ()):
+        count = row.readings if type(row.readings) is int else 0
+        size = len(row.data) if isinstance(row.data, bytes) else 0
+        found = Found(*parts(row.id), count, size, is_whole(row))
+        if found.whole:
+            whole.add(row.id)
+        yield found
 
 
 def data_bytes(db: sqlite3.Connection) -> int:

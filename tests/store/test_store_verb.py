@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 
@@ -186,6 +188,20 @@ async def test_damaged_pages_are_told_and_the_rest_is_counted(desk, verbs):
     shown = gateway("store", "verify", "--file", aside)
     assert "gateway store export DIR --file gateway.db.corrupt-1" in shown.stdout
     assert "Traceback" not in shown.stderr
+
+
+async def test_batches_that_nothing_leads_to_any_more_are_counted(desk, verbs):
+    await desk.close(await stored(desk, 200))
+    gateway = verbs()
+    with contextlib.closing(sqlite3.connect(gateway.file)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name='batch'").fetchone()
+        (count,) = db.execute("SELECT count(*) FROM batch").fetchone()
+    raw = bytearray(gateway.file.read_bytes())
+    raw[(root - 1) * opening.PAGE : root * opening.PAGE] = bytes(opening.PAGE)
+    gateway.file.write_bytes(raw)
+    told = json.loads(gateway("store", "verify", "--json").stdout)
+    assert told["structure"]
+    assert told["batches"] == count
 
 
 async def test_what_is_no_database_is_damaged(desk, verbs):
