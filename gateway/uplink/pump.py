@@ -270,9 +270,8 @@ class Pump:
         future.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[int]) -> None:
-        if future is next(
-            iter(self._flying)
-        ):  # a broker answers in order (MQTT 5 section 4.6): one must not be left out
+        oldest = next(iter(self._flying))
+        if future is oldest:  # a broker answers in order (MQTT 5 section 4.6): one must not be left out
             self._progress = self._clock.monotonic()
         item = self._flying.pop(future)
         self._wake.set()
