@@ -22,6 +22,8 @@ Key = tuple[str, str, str]
 _CORRECTED, _UNSYNCED = "corrected", "unsynced"  # values of `clk`
 _UNCLEAN = "unclean"
 _MAX_PARTED = 1000  # batches of which some parts are still missing
+_MAX_ACCOUNTS = 300
+"""Of one gateway: the last hundred runs. Of those before only what is not closed is kept."""
 _MAX_SEQ = 2**62
 _MAX_RANGES, _MAX_ENTRIES = 10_000, 1000  # of one message; the agent names at most 200 ranges
 
@@ -90,6 +92,11 @@ class Account:
     def complete(self) -> bool:
         """Everything that the gateway has stored is here."""
         return self.whole and not (self.dropped or self.lost or self.ended == _UNCLEAN)
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is to be expected any more."""
+        return self.whole and bool(self.ended) and not (self.pending or self.unsynced)
 
     def arrived(self, seq: int) -> None:
         """A whole batch is there, whatever was said about it before."""
@@ -291,8 +298,19 @@ class Ledger:
         account = self.accounts.get(key)
         if account is None:
             account = self.accounts[key] = Account()
-            self._of.setdefault(key[0], []).append(key)
+            keys = self._of.setdefault(key[0], [])
+            keys.append(key)
+            if len(keys) > _MAX_ACCOUNTS:
+                self._forget_oldest(keys)
         return account
+
+    def _forget_oldest(self, keys: list[Key]) -> None:
+        """Forget the first account that is closed: nobody sends anything of a run of so long ago."""
+        for key in keys[:-1]:
+            if self.accounts[key].closed and key not in self._to_acknowledge:
+                keys.remove(key)
+                del self.accounts[key]
+                return
 
     def _met_late(self, key: Key) -> bool:
         """The epoch has sent something before anybody listened here."""

@@ -284,3 +284,19 @@ def test_books_are_as_long_as_the_gaps_are_many() -> None:
     for seq in range(1, 50_001):
         ledger.record(message(seq))
     assert ledger.save()["accounts"] == [[*KEY, "b", "", 0, False, [(1, 50_000)], [], [], [], []]]
+
+
+def test_runs_of_long_ago_are_forgotten_but_not_their_gaps() -> None:
+    ledger = Ledger()
+    for run in range(1, 1001):
+        epoch = f"{run}-x"
+        for seq in (1, 2) if run % 100 else (1, 3):
+            ledger.record(message(seq, epoch=epoch))
+        pending = [] if (run - 1) % 100 else [[2, 2]]
+        earlier = [{"epoch": f"{run - 1}-x", "ended": "unclean", "pending": pending}] if run > 1 else []
+        ledger.announce("gw-1", earlier, epoch)
+    assert len(ledger.accounts) <= 320
+    gaps = {int(epoch.partition("-")[0]) for _, epoch, _ in ledger.missing()}
+    assert gaps == set(range(100, 1001, 100))
+    assert ledger.record(message(2, epoch="950-x")) == Verdict.DUPLICATE
+    assert ledger.record(message(2, epoch="100-x")) == Verdict.NEW
