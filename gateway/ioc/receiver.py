@@ -108,6 +108,8 @@ class Receiver:
         speaking = asyncio.ensure_future(self._speak())
         try:
             async for incoming in self.session.messages():
+                if speaking.done():
+                    speaking.result()  # raises: who acknowledges nothing must not seem to go on
                 try:
                     arrival = self._read(incoming.topic, incoming.payload)
                 except ValueError:

@@ -135,7 +135,7 @@ def damaged(round_: Round) -> Spoiled:
     "P11",
     "Pages of the database or of its log are zeroed, overwritten, swapped or cut off, bits flip",
     "What can be read is brought over into a fresh store, which serves within seconds; no wrong value. Lost are the "
-    "batches of which a page was hit, and of the log what was committed behind the damage.",
+    "batches of which a page was hit, and the last commits in the log if they look like writes torn by a power cut.",
     times=4000,
     quick=300,
 )

@@ -121,6 +121,22 @@ async def all_of(receiver: Receiver) -> list[Arrival]:
     return [arrival async for arrival in receiver.arrivals()]
 
 
+async def test_who_cannot_speak_any_more_does_not_listen_on() -> None:
+    class Broken(Line):
+        async def publish(self, topic: str, payload: bytes) -> int:
+            raise ZeroDivisionError
+
+    line = Broken()
+    listening = asyncio.create_task(all_of(Receiver(line, ack=True)))
+    async with asyncio.timeout(20):
+        for seq in range(1, 10**6):
+            line.coming.put_nowait(event(seq))
+            if (await asyncio.wait([listening], timeout=0.05))[0]:
+                break
+    with pytest.raises(ZeroDivisionError):
+        await listening
+
+
 async def test_acknowledges_what_was_handed_over() -> None:
     wire = Wire(event(1), event(2), event(2), event(9))
     receiver = Receiver(wire, ack=True)
