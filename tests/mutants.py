@@ -148,7 +148,7 @@ MUTANTS = (
         PUMP,
         "                self._dead_letter(batch, _CLOSED)",
         "                pass",
-        "tests/uplink",
+        "tests/uplink/test_refusals.py -k closed",
     ),
     Mutant(
         "times from before the clock was set are mended",

@@ -204,9 +204,9 @@ async def test_two_gateways_with_one_id_do_not_throw_each_other_out_for_ever(
     rigs = [rig(broker.url), rig(broker.url, folder="copy")]
     for one in rigs:
         await one.start()
-    await until(lambda: any(one.publisher._retry.rival for one in rigs), "one to notice")
-    noticed = next(one for one in rigs if one.publisher._retry.rival)
-    await until(lambda: not noticed.publisher.online, "it to leave")
+    gone = lambda: [one for one in rigs if one.publisher._retry.rival and not one.publisher.online]
+    await until(gone, "one to notice, and to stay away")
+    noticed = gone()[0]
     assert noticed.publisher.counters.takeovers == 3
     assert all(one.publisher.counters.connections <= 8 for one in rigs)
     await until(lambda: noticed.store._book.seqs["e"] >= 1, "the event in its store")
