@@ -21,8 +21,8 @@ Key = tuple[int, str, str, int, int, int]
 """Start counter, epoch, stream, seq, part, of how many: sorts as the contract orders."""
 
 
-Rows = dict[tuple[str, int], dict[str, Any]]
-"""(device, ts) -> point -> value, in the order in which the gateway gave them."""
+Rows = dict[tuple[str, int, int], dict[str, Any]]
+"""(device, ts, how many of that ms came before) -> point -> value, in the order in which the gateway gave them."""
 
 
 class Told(NamedTuple):
@@ -99,7 +99,7 @@ class Ledger:
                 self._steps_back.append((key, f"backlog {key[1:]} came after {before[1:]}"))
             self._backlog[key[2]] = max(key, before)
             return
-        for device, ts in rows:
+        for device, ts, _ in rows:
             before = self._latest.get(device, ts)
             if ts < before:
                 self._steps_back.append((key, f"live: {device} at {ts} came after {before}, batch {key[1:]}"))
@@ -107,7 +107,7 @@ class Ledger:
 
     def _take_readings(self, key: Key, message: dict[str, Any], rows: Rows, first: bool) -> None:
         self.monotonic[key] = message["m0"]
-        for (device, ts), values in rows.items():
+        for (device, ts, _), values in rows.items():
             count, ms, told_mark = (values.get(name, -1) for name in POINTS)
             self.arrived[unit_of(device)][count] += 1
             if first:
@@ -193,7 +193,10 @@ def unit_of(device: str) -> int:
 def readings(message: dict[str, Any]) -> Rows:
     """What was read together, without the points that say "no value"."""
     rows: Rows = {}
+    times: Counter[tuple[str, int, str]] = Counter()
     for device, _, point, ts, value, _ in message.get("rows", ()):
+        nth = times[device, ts, point]
+        times[device, ts, point] += 1
         if value is not None:
-            rows.setdefault((device, ts), {})[point] = value
+            rows.setdefault((device, ts, nth), {})[point] = value
     return rows

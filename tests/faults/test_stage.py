@@ -56,6 +56,11 @@ def heard(*payloads):
 ANSWERS = {1: [Answer(1, n, n * 1000.0, taken=True) for n in range(1, 6)]}
 
 
+def test_two_answers_of_one_millisecond_are_two():
+    ledger = heard(batch(1, (1000, 1, 1000), (1000, 2, 1000)))
+    assert [answer.count for answer in ledger.missing(ANSWERS[1])] == [3, 4, 5]
+
+
 def test_the_ledger_sees_what_is_missing_and_what_came_twice():
     ledger = heard(batch(1, (1000, 1, 1000)), batch(1, (1000, 1, 1000)), batch(3, (3000, 3, 3000)))
     assert [answer.count for answer in ledger.missing(ANSWERS[1])] == [2, 4, 5]
