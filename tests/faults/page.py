@@ -64,7 +64,7 @@ def line(row: Row) -> str:
     """One line for the terminal."""
     injected, lost, duplicated, wrong, recovered = _figures(row)
     figures = f"injected {injected:>6}  lost {lost}  duplicated {duplicated}  wrong {wrong}  recovered in {recovered} s"
-    return f"{row.fault.id:<10} {row.fault.title}\n           {figures}  {row.note}"
+    return f"{row.fault.id:<10} {figures}  {row.fault.title}{row.note and ': ' + row.note}"
 
 
 def summary(rows: Sequence[Row], seed: int) -> str:
