@@ -289,8 +289,9 @@ async def test_the_bus_keeps_polling_whatever_clients_do(rig):
                     assert {point["quality"] for point in points} == {"good"}, points
                     assert end["exchanges"] >= 1
                 now = await plc(rig)
+            while now["due"] != now["read"] + now["missed"]:  # a poll was under way when it was asked
+                now = await plc(rig)
         assert number > 3
-        assert now["due"] == now["read"] + now["missed"]
         assert now["missed"] == before["missed"]
     assert "never retrieved" not in rig.log
 
